@@ -3,7 +3,7 @@
 // over HTTP) and the outcome words.
 //
 // It is a leaf: it may import the standard library (without fmt, reflect and
-// encoding/json: they would triple the filter) and gjson, nothing else.
+// encoding/json: they would double the filter) and jsonlite, nothing else.
 //
 // Each document has one writer and one reader. A Plan is written by
 // encoding/json in package compile and read by ParsePlan in the filter; a Batch

@@ -49,6 +49,22 @@ func ParseOutcome(s string) (Outcome, bool) {
 	return 0, false
 }
 
+// Refusal reports whether Seawall itself refused the request.
+func (o Outcome) Refusal() bool {
+	switch o {
+	case Shed, BreakerOpen, BulkheadFull, BulkheadTimeout, Deadline:
+		return true
+	}
+	return false
+}
+
+// Good reports whether o is good by the default `bad` of an SLO: ok and 4xx
+// are, aborted and injected are neither good nor bad.
+func (o Outcome) Good() bool { return o == OK || o == ClientError }
+
+// Bad reports whether o is bad by the default `bad` of an SLO.
+func (o Outcome) Bad() bool { return !o.Good() && o != Aborted && o != Injected }
+
 // OutcomeSet is a set of outcomes and of single statuses, as `failures`,
 // `retryOn` and `bad` list them. The zero value matches nothing.
 type OutcomeSet struct {

@@ -34,6 +34,7 @@ type Route struct {
 	Route    string   `json:"route"`
 	Priority string   `json:"priority"`          // default class
 	Breaker  *Breaker `json:"breaker,omitempty"` // nil: none
+	GRPC     bool     `json:"grpc,omitempty"`    // the service speaks gRPC: outcomes follow grpc-status
 	Retired  bool     `json:"retired,omitempty"` // gone from RDS, kept for one generation for requests in flight
 }
 

@@ -1,0 +1,75 @@
+package main
+
+// The configurations are Envoy's own YAML, so that anyone can run them without
+// Seawall.
+
+const nativePair = `
+          - name: envoy.filters.http.admission_control
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.admission_control.v3.AdmissionControl
+              success_criteria: {http_criteria: {}, grpc_criteria: {}}
+          - name: envoy.filters.http.fault
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault`
+
+const wasmFilter = `
+          - name: seawall
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+              config:
+                name: seawall
+                root_id: seawall
+                failure_policy: FAIL_RELOAD
+                configuration: {"@type": type.googleapis.com/google.protobuf.StringValue, value: %s}
+                vm_config:
+                  vm_id: seawall
+                  runtime: envoy.wasm.runtime.v8
+                  configuration: {"@type": type.googleapis.com/google.protobuf.StringValue, value: "%s"}
+                  code: {local: {filename: %s}}`
+
+const edgeConfig = `
+node: {id: bench, cluster: bench}
+static_resources:
+  listeners:
+  - address: {socket_address: {address: 127.0.0.1, port_value: {port}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: edge
+          route_config:
+            name: bench
+            virtual_hosts:
+            - name: bench
+              domains: ["*"]
+              routes: [{name: bench/r50, match: {prefix: /}, route: {cluster: upstream}}]
+          http_filters:{filters}
+          - name: envoy.filters.http.router
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+  clusters:
+  - name: upstream
+    load_assignment: {cluster_name: upstream, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: {upstreamPort}}}}}]}]}
+  - name: seawall-telemetry
+    load_assignment: {cluster_name: seawall-telemetry, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: {sinkPort}}}}}]}]}
+`
+
+const upstreamConfig = `
+static_resources:
+  listeners:
+  - address: {socket_address: {address: 127.0.0.1, port_value: {port}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: upstream
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes: [{match: {prefix: /}, direct_response: {status: 200, body: {inline_string: '{"ok":true}'}}}]
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+`

@@ -1,0 +1,64 @@
+// Command bench measures what docs/performance.md states. Every figure is a
+// ratio against a peer, or a distribution, of the same run; nothing here fails
+// on a figure, and no test does.
+//
+//	go run ./bench            # everything
+//	go run ./bench cpu        # CPU per request with the filter, against the same Envoy without it
+//	go run ./bench memory     # resident memory, likewise
+//	go run ./bench edit       # from saving a policy file to its effect in Envoy
+//
+// It may import anything; nothing imports it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+)
+
+type bench struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1) //nolint:forbidigo // a command of its own
+	}
+}
+
+func run(ctx context.Context, names []string) error {
+	all := []bench{{"cpu", cpu}, {"memory", memory}, {"edit", edit}}
+	for _, name := range names {
+		if !slices.ContainsFunc(all, func(b bench) bool { return b.name == name }) {
+			return fmt.Errorf("no benchmark %q: there are cpu, memory and edit", name)
+		}
+	}
+	for _, b := range all {
+		if len(names) > 0 && !slices.Contains(names, b.name) {
+			continue
+		}
+		fmt.Printf("\n== %s\n", b.name)
+		if err := b.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", b.name, err)
+		}
+		if err := ctx.Err(); err != nil {
+			return errors.New("interrupted")
+		}
+	}
+	return nil
+}
+
+// quantile is the q-th quantile of xs by the nearest rank.
+func quantile(xs []float64, q float64) float64 {
+	s := slices.Sorted(slices.Values(xs))
+	return s[min(len(s)-1, int(q*float64(len(s))))]
+}

@@ -1,0 +1,246 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seawall-mesh/seawall/controlplane/api"
+	"github.com/seawall-mesh/seawall/controlplane/compile"
+	"github.com/seawall-mesh/seawall/controlplane/diag"
+	"github.com/seawall-mesh/seawall/controlplane/ir"
+	"github.com/seawall-mesh/seawall/controlplane/policy"
+	"github.com/seawall-mesh/seawall/controlplane/slo"
+	"github.com/seawall-mesh/seawall/controlplane/telemetry"
+	"github.com/seawall-mesh/seawall/filter/contract"
+)
+
+// acceptedFile holds the policies that were accepted last, below the data
+// folder: a control plane that restarts over a broken folder serves them.
+const acceptedFile = "accepted.yaml"
+
+// load is one accepted load, compiled.
+type load struct {
+	set        *policy.Set
+	model      *ir.Model
+	objectives []slo.Objective
+	boundsUS   []int64
+	breakers   []telemetry.Route
+	at         time.Time
+}
+
+// loader reads the policies at start and after each edit. What it accepts goes
+// to apply; what it refuses changes nothing but what refused shows.
+type loader struct {
+	log      *slog.Logger
+	paths    []string
+	listen   string     // for the default Edge
+	accepted string     // file of the last accepted policies
+	apply    func(load) // called with the newest, one at a time; must not block
+
+	mu       sync.Mutex
+	inForce  load
+	refusal  *api.RefusedLoad
+	accepts  uint64
+	refusals uint64
+}
+
+// RefusedError is a first load that had errors, where no earlier policies are
+// there to serve.
+type RefusedError struct{ findings diag.List }
+
+// Error is one line; the findings say the rest.
+func (e *RefusedError) Error() string {
+	return "the policies have errors, and none were accepted before"
+}
+
+// Hint says what to do.
+func (e *RefusedError) Hint() string { return "mend them; `seawall validate` checks without starting" }
+
+// Diagnostics are the findings.
+func (e *RefusedError) Diagnostics() diag.List { return e.findings }
+
+// first loads what is served from the start: the policies, or where they have
+// errors the ones that an earlier run over the same data folder accepted.
+func (l *loader) first() error {
+	refused, err := l.load(l.paths)
+	if err != nil {
+		return err
+	}
+	if refused == nil {
+		return nil
+	}
+	if _, err := os.Stat(l.accepted); errors.Is(err, fs.ErrNotExist) {
+		return &RefusedError{refused}
+	}
+	again, err := l.load([]string{l.accepted})
+	if err != nil {
+		return err
+	}
+	if again != nil {
+		return &RefusedError{refused}
+	}
+	l.log.Error("the policies have errors; serving those that were accepted last", "file", l.accepted, "errors", len(refused))
+	l.refuse(refused)
+	return nil
+}
+
+// watch loads again after each change, until ctx ends.
+func (l *loader) watch(ctx context.Context) error {
+	changed := make(chan struct{}, 1)
+	done := make(chan error, 1)
+	go func() {
+		done <- policy.Watch(ctx, l.log, Debounce, l.paths, func() {
+			select {
+			case changed <- struct{}{}:
+			default: // one is waiting already, and will see this change too
+			}
+		})
+	}()
+	for {
+		select {
+		case <-changed:
+			refused, err := l.load(l.paths)
+			if err != nil {
+				refused = diag.List{{Code: diag.FileUnreadable, Severity: diag.Error, Message: err.Error(), Hint: "the policies before stay in force until it can be read again"}}
+			}
+			if refused != nil {
+				l.refuse(refused)
+			}
+		case err := <-done:
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("watch policies: %w", err)
+		}
+	}
+}
+
+// load reads and compiles paths and puts the result in force. It returns the
+// findings where they forbid that.
+func (l *loader) load(paths []string) (refused diag.List, err error) {
+	started := time.Now()
+	set, findings, err := policy.Load(paths...)
+	if err != nil {
+		return nil, err
+	}
+	if set == nil {
+		return findings, nil
+	}
+	if len(set.Services) == 0 {
+		return append(findings, diag.Diagnostic{
+			Code: diag.NothingFound, Severity: diag.Error, Pos: diag.Pos{File: strings.Join(paths, ", ")},
+			Message: "no Service is there, so that nothing could be served", Hint: "is this the right folder?",
+		}), nil
+	}
+	next, err := compileLoad(set, l.listen)
+	if err != nil {
+		return nil, err
+	}
+	next.at = started
+	for _, d := range findings {
+		l.log.Warn("policy", "code", d.Code, "file", d.Pos.File, "line", d.Pos.Line, "path", d.Path, "message", d.Message)
+	}
+	if err := l.keep(set); err != nil {
+		l.log.Error("the accepted policies could not be kept for the next start", "file", l.accepted, "error", err)
+	}
+	l.mu.Lock()
+	before := l.inForce.set
+	l.inForce, l.refusal = next, nil
+	l.accepts++
+	l.apply(next)
+	l.mu.Unlock()
+	if before == nil || before.Hash != set.Hash {
+		l.log.Info("policies in force", "hash", set.Hash, "services", len(set.Services), "took", time.Since(started).Round(time.Microsecond).String())
+	}
+	return nil, nil
+}
+
+func (l *loader) refuse(findings diag.List) {
+	errs := 0
+	for _, d := range findings {
+		if d.Severity == diag.Error {
+			errs++
+			l.log.Error("policy", "code", d.Code, "file", d.Pos.File, "line", d.Pos.Line, "path", d.Path, "message", d.Message)
+		}
+	}
+	l.mu.Lock()
+	l.refusal = &api.RefusedLoad{At: time.Now(), Findings: findings}
+	l.refusals++
+	hash := l.inForce.set.Hash
+	l.mu.Unlock()
+	l.log.Error("policies refused, the ones before stay in force", "errors", errs, "inForce", hash, "see", "seawall status")
+}
+
+// keep writes the accepted policies aside, whole or not at all.
+func (l *loader) keep(set *policy.Set) error {
+	var text bytes.Buffer
+	if err := set.Encode(&text); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(l.accepted), acceptedFile+".*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(tmp.Name()) }()
+	_, err = tmp.Write(text.Bytes())
+	if err := errors.Join(err, tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), l.accepted)
+}
+
+func (l *loader) current() load {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inForce
+}
+
+func (l *loader) refused() *api.RefusedLoad {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refusal
+}
+
+func (l *loader) counts() (accepts, refusals uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.accepts, l.refusals
+}
+
+// compileLoad makes of a valid set all that is served and counted by it.
+func compileLoad(set *policy.Set, listen string) (load, error) {
+	model, err := compile.Compile(set, compile.Options{Listen: listen})
+	if err != nil {
+		return load{}, fmt.Errorf("compile policies: %w", err)
+	}
+	l := load{set: set, model: model, objectives: compile.Objectives(set)}
+	for _, e := range model.Edges {
+		plan, err := contract.ParsePlan(e.Filter.PlanJSON)
+		if err != nil {
+			return load{}, fmt.Errorf("plan of edge %s: %w", e.Name, err)
+		}
+		l.boundsUS = append(l.boundsUS, plan.LatencyBoundsUS...)
+		for _, r := range plan.Routes {
+			if r.Breaker != nil {
+				l.breakers = append(l.breakers, telemetry.Route{Service: r.Service, Route: r.Route})
+			}
+		}
+	}
+	slices.Sort(l.boundsUS)
+	l.boundsUS = slices.Compact(l.boundsUS)
+	slices.SortFunc(l.breakers, func(a, b telemetry.Route) int {
+		return strings.Compare(a.Service+"/"+a.Route, b.Service+"/"+b.Route)
+	})
+	l.breakers = slices.Compact(l.breakers)
+	return l, nil
+}

@@ -1,0 +1,60 @@
+package app
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/seawall-mesh/seawall/controlplane/api"
+	"github.com/seawall-mesh/seawall/controlplane/fleet"
+	"github.com/seawall-mesh/seawall/controlplane/policy"
+	"github.com/seawall-mesh/seawall/controlplane/slo"
+	"github.com/seawall-mesh/seawall/controlplane/telemetry"
+)
+
+// source is what the API shows of the running parts.
+type source struct {
+	version    string
+	filterHash string
+	loader     *loader
+	fleet      *fleet.Registry
+	ingest     *telemetry.Ingest
+	ready      atomic.Bool // the first accepted policy has been served
+}
+
+var _ api.Source = (*source)(nil)
+
+// awaitServed returns once a node serves the policies in force, or with false
+// when ctx ends first.
+func (s *source) awaitServed(ctx context.Context) bool {
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for s.fleet.Counts().Synced == 0 {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-poll.C:
+		}
+	}
+	s.ready.Store(true)
+	return true
+}
+
+func (s *source) Status() api.Status {
+	in, counts := s.loader.current(), s.fleet.Counts()
+	return api.Status{
+		Version: s.version, PolicyHash: in.set.Hash, FilterHash: s.filterHash, Services: len(in.set.Services),
+		Nodes:    api.NodeCounts{Connected: counts.Connected, Synced: counts.Synced, Rejected: counts.Rejected},
+		LoadedAt: &in.at,
+	}
+}
+
+func (s *source) Policy() *policy.Set                            { return s.loader.current().set }
+func (s *source) Diagnostics() *api.RefusedLoad                  { return s.loader.refused() }
+func (s *source) Nodes() []fleet.Node                            { return s.fleet.Nodes() }
+func (s *source) Breakers() []telemetry.Breaker                  { return s.ingest.Breakers() }
+func (s *source) SLOs(ctx context.Context) ([]slo.Status, error) { return s.ingest.SLOs(ctx) }
+
+func (s *source) Traffic(ctx context.Context, window time.Duration) ([]telemetry.TrafficRow, error) {
+	return s.ingest.Traffic(ctx, window)
+}

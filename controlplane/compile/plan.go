@@ -1,0 +1,163 @@
+package compile
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/seawall-mesh/seawall/controlplane/ir"
+	"github.com/seawall-mesh/seawall/controlplane/policy"
+	"github.com/seawall-mesh/seawall/filter/contract"
+)
+
+// Where the filter posts its batches: a static cluster of the bootstrap.
+const (
+	telemetryCluster = "seawall-telemetry"
+	telemetryPath    = "/v1/batches"
+)
+
+// A half-open probe is given back when it is not settled by the request's own
+// timeout and this slack, which covers the body's way in (Envoy's timer starts
+// after it) and the tick; or by probeExpiryStreamNS where there is no timeout.
+const (
+	probeExpirySlackNS  = 5_000_000_000
+	probeExpiryStreamNS = 60_000_000_000
+)
+
+// latencyBoundsUS are the bounds of every histogram, in µs; the thresholds of
+// latency objectives are merged in, so that those are counted exactly.
+var latencyBoundsUS = []int64{
+	500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+	1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+}
+
+func compileFilter(set *policy.Set, e policy.Edge, services []served, base string) (ir.Filter, error) {
+	safe := contract.Plan{
+		Schema:          contract.PlanSchema,
+		Edge:            e.Metadata.Name,
+		FailureMode:     e.Spec.FailureMode,
+		ProblemTypeBase: base,
+		LatencyBoundsUS: latencyBoundsUS,
+		Telemetry:       contract.Telemetry{Cluster: telemetryCluster, Authority: telemetryCluster, Path: telemetryPath},
+		Routes:          []contract.Route{},
+	}
+	plan := safe
+	plan.LatencyBoundsUS = boundsFor(set, services)
+	for _, s := range services {
+		routes, err := planRoutes(s)
+		if err != nil {
+			return ir.Filter{}, fmt.Errorf("service %s: %w", s.name(), err)
+		}
+		plan.Routes = append(plan.Routes, routes...)
+	}
+	slices.SortFunc(plan.Routes, func(a, b contract.Route) int { return strings.Compare(a.Name, b.Name) })
+
+	planJSON, hash, err := encodePlan(plan)
+	if err != nil {
+		return ir.Filter{}, err
+	}
+	safeJSON, _, err := encodePlan(safe)
+	if err != nil {
+		return ir.Filter{}, err
+	}
+	return ir.Filter{PlanJSON: planJSON, PlanHash: hash, SafeJSON: safeJSON}, nil
+}
+
+func planRoutes(s served) ([]contract.Route, error) {
+	if s.policy == nil {
+		return []contract.Route{{
+			Name: s.name() + "/" + DefaultRoute, Service: s.name(), Route: DefaultRoute,
+			Priority: contract.Medium.String(),
+		}}, nil
+	}
+	var routes []contract.Route
+	for i := range s.policy.Spec.Routes {
+		r := &s.policy.Spec.Routes[i]
+		route := contract.Route{
+			Name: s.name() + "/" + r.Name, Service: s.name(), Route: r.Name, Priority: r.Priority,
+		}
+		// Shadow mode is not built yet: its guards are off, its requests counted.
+		if s.policy.Spec.Mode == policy.ModeEnforce {
+			breaker, err := compileBreaker(r)
+			if err != nil {
+				return nil, fmt.Errorf("route %s: %w", r.Name, err)
+			}
+			route.Breaker = breaker
+		}
+		routes = append(routes, route)
+	}
+	return routes, nil
+}
+
+// compileBreaker gives nil where the route has none, or one that opens by
+// windows only, which are not built yet.
+func compileBreaker(r *policy.Route) (*contract.Breaker, error) {
+	b := r.Breaker
+	if b == nil || b.ConsecutiveFailures < 1 {
+		return nil, nil
+	}
+	failures := slices.Sorted(slices.Values([]string(b.Failures)))
+	out := &contract.Breaker{
+		ConsecutiveFailures: uint32(b.ConsecutiveFailures),
+		RecoveryNS:          int64(b.RecoveryTimeout),
+		RecoveryMaxNS:       max(int64(b.Backoff.Max), int64(b.RecoveryTimeout)),
+		MultiplierPPM:       int64(b.Backoff.Multiplier),
+		Probes:              uint32(b.HalfOpen.Probes),
+		Successes:           uint32(b.HalfOpen.Successes),
+		ProbeExpiryNS:       probeExpiryStreamNS,
+		Failures:            slices.Compact(failures),
+	}
+	if r.Timeout.Request > 0 {
+		out.ProbeExpiryNS = int64(r.Timeout.Request) + probeExpirySlackNS
+	}
+	identity, err := contentHash(out)
+	if err != nil {
+		return nil, err
+	}
+	out.Identity = identity
+	return out, nil
+}
+
+// boundsFor merges the thresholds of the latency objectives of these services
+// into the common bounds.
+func boundsFor(set *policy.Set, services []served) []int64 {
+	bounds := slices.Clone(latencyBoundsUS)
+	for _, o := range set.SLOs {
+		if o.Spec.Indicator.Latency == nil {
+			continue
+		}
+		if !slices.ContainsFunc(services, func(s served) bool { return s.name() == o.Spec.Service }) {
+			continue
+		}
+		bounds = append(bounds, thresholdUS(o.Spec.Indicator.Latency))
+	}
+	slices.Sort(bounds)
+	return slices.Compact(bounds)
+}
+
+// encodePlan writes the plan with its hash. The hash covers everything but
+// itself; retired routes are added later, by ir.Retire, and are not covered.
+func encodePlan(plan contract.Plan) (planJSON []byte, hash string, err error) {
+	plan.Hash = ""
+	if plan.Hash, err = contentHash(plan); err != nil {
+		return nil, "", err
+	}
+	planJSON, err = json.Marshal(plan)
+	if err != nil {
+		return nil, "", fmt.Errorf("plan: %w", err)
+	}
+	return planJSON, plan.Hash, nil
+}
+
+// contentHash is 16 hex digits of v's JSON.
+func contentHash(v any) (string, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return "", fmt.Errorf("hash: %w", err)
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8]), nil
+}

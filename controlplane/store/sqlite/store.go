@@ -1,0 +1,107 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/seawall-mesh/seawall/controlplane/telemetry"
+)
+
+var _ telemetry.Store = (*Store)(nil)
+
+// Store is a telemetry.Store in one SQLite file.
+type Store struct {
+	path        string
+	write       *sql.DB // one connection: SQLite has one writer, and queueing in Go is fairer than busy_timeout
+	read        *sql.DB
+	stmts       statements
+	seriesLimit int
+
+	mu     sync.RWMutex // guards what follows
+	series map[seriesKey]*series
+	names  map[int64]seriesKey
+}
+
+// Close closes the file. Calls still running may fail.
+func (s *Store) Close() error {
+	var errs []error
+	for _, db := range []*sql.DB{s.read, s.write} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// inTx runs f in one immediate write transaction.
+func (s *Store) inTx(f func(*sql.Tx) error) error {
+	// Not the caller's context: database/sql would roll back by itself in the
+	// middle, and the driver starts a goroutine per statement to watch it.
+	// busy_timeout bounds the wait.
+	tx, err := s.write.BeginTx(context.Background(), nil)
+	if err != nil {
+		return err
+	}
+	if err := f(tx); err != nil {
+		_ = tx.Rollback()
+		return err
+	}
+	return tx.Commit()
+}
+
+// LastBatch is when the newest batch arrived, zero if none ever did.
+func (s *Store) LastBatch(ctx context.Context) (time.Time, error) {
+	var ns sql.NullInt64
+	if err := s.read.QueryRowContext(ctx, "SELECT max(seen) FROM vm").Scan(&ns); err != nil || !ns.Valid {
+		return time.Time{}, err
+	}
+	return time.Unix(0, ns.Int64), nil
+}
+
+// Boundaries replaces the histogram bounds in force. A new one holds from the
+// minute after the newest that has buckets already: those may straddle it.
+func (s *Store) Boundaries(ctx context.Context, boundsUS []int64) (map[int64]int64, error) {
+	since := make(map[int64]int64, len(boundsUS))
+	err := s.inTx(func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, "SELECT le_us, since FROM boundary")
+		if err != nil {
+			return err
+		}
+		old := map[int64]int64{}
+		for rows.Next() {
+			var le, minute int64
+			if err := rows.Scan(&le, &minute); err != nil {
+				return errors.Join(err, rows.Close())
+			}
+			old[le] = minute
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		var clean int64
+		if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(start)+1, 0) FROM latency WHERE span=1").Scan(&clean); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM boundary"); err != nil {
+			return err
+		}
+		for _, le := range boundsUS {
+			minute, had := old[le]
+			if !had {
+				minute = clean
+			}
+			since[le] = minute
+			if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO boundary VALUES (?,?)", le, minute); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return since, nil
+}

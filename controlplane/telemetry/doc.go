@@ -1,0 +1,15 @@
+// Package telemetry takes in what the filters have counted and answers
+// questions about it: traffic, SLOs, breakers, events.
+//
+// Batches come by POST /v1/batches, are checked, and wait for the one writer,
+// which stores many in one transaction and acknowledges them only after the
+// commit. A batch is counted exactly once however often and in whatever order
+// it is sent: the store remembers per (node, vm) what it has seen, in the same
+// transaction as the counts. What can never be accepted is answered 4xx, and
+// the filter drops it; whatever may pass later is answered 503, and the filter
+// keeps it.
+//
+// Counts live in the Store (an interface here; implementations are in
+// controlplane/store). Breaker states and events live in memory: every batch
+// repeats the former, and the latter are a bounded ring.
+package telemetry

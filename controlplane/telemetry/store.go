@@ -1,0 +1,46 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"github.com/seawall-mesh/seawall/controlplane/slo"
+	"github.com/seawall-mesh/seawall/filter/contract"
+)
+
+// Store keeps counts by minute, and which batches it has seen. All methods may
+// be called at the same time; storetest.Exercise is what an implementation
+// must pass. Minutes are Unix minutes.
+type Store interface {
+	// Apply counts batches in one transaction and is durable when it returns:
+	// all of them or, with an error, none. at is when they arrived; a row of a
+	// later minute is counted in at's. A batch that was counted before has no
+	// effect. Batches must have passed Decode.
+	Apply(ctx context.Context, at time.Time, batches []contract.Batch) ([]Applied, error)
+
+	// Sums is what was counted between neighbouring bounds: element i covers
+	// the minutes bounds[i] to bounds[i+1]-1. Bounds ascend. All elements are
+	// of one moment. Latency is left out unless asked for.
+	Sums(ctx context.Context, bounds []int64, latency bool) ([]slo.Sums, error)
+
+	// Boundaries declares the latency histogram's upper bounds, in µs, that
+	// the filters are told to use from now on, and returns for each the first
+	// minute whose buckets respect it. Data from before cannot be split there.
+	Boundaries(ctx context.Context, boundsUS []int64) (map[int64]int64, error)
+
+	// Prune forgets counts of minutes before keepFrom and the batches seen of
+	// VMs that were last heard of before vmSeenFrom. It works in steps that do
+	// not hold up Apply for long, and reports how many rows went.
+	Prune(ctx context.Context, keepFrom int64, vmSeenFrom time.Time) (int64, error)
+
+	// LastBatch is when the newest batch arrived, zero if none ever did.
+	LastBatch(ctx context.Context) (time.Time, error)
+}
+
+// Applied is what became of one batch.
+type Applied struct {
+	Duplicate bool   // seen before: no effect
+	Late      bool   // filled a gap that a later Seq had left
+	Missing   uint64 // batches between the last one seen of this VM and this one
+	Dropped   uint64 // requests not counted: the store has its limit of series
+}

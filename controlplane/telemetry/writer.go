@@ -1,0 +1,168 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"github.com/seawall-mesh/seawall/filter/contract"
+)
+
+// commitTimeout bounds one transaction. The filters keep what was not
+// acknowledged.
+const commitTimeout = 10 * time.Second
+
+// write is the one writer: whatever waits goes into one transaction, so the
+// cost of a durable commit is shared when there is much to do and nobody waits
+// when there is little.
+func (i *Ingest) write() {
+	i.loadLast()
+	failing := false
+	for {
+		select {
+		case <-i.kick:
+			i.declareBounds()
+		case first, ok := <-i.queue:
+			if !ok {
+				return
+			}
+			failing = i.commit(i.gather(first), failing)
+		}
+	}
+}
+
+func (i *Ingest) gather(first pending) []pending {
+	group := []pending{first}
+	for len(group) < commitLimit {
+		select {
+		case p, ok := <-i.queue:
+			if !ok {
+				return group
+			}
+			group = append(group, p)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+func (i *Ingest) commit(group []pending, failing bool) (failed bool) {
+	batches := make([]contract.Batch, len(group))
+	for n := range group {
+		batches[n] = group[n].batch
+	}
+	at := i.now()
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	applied, err := i.store.Apply(ctx, at, batches)
+	if err != nil {
+		// Every filter comes again each second: say it once.
+		if !failing {
+			i.log.Error("telemetry is not being stored; filters keep it until it is", "err", err)
+		}
+		for _, p := range group {
+			p.done <- err
+		}
+		return true
+	}
+	if failing {
+		i.log.Info("telemetry is being stored again")
+	}
+	i.stats.commits.Add(1)
+	i.last.Store(max(i.last.Load(), at.UnixNano()))
+	for n := range group {
+		i.settle(&batches[n], applied[n], at)
+	}
+	for _, p := range group {
+		p.done <- nil
+	}
+	return false
+}
+
+// settle takes notice of a batch that is durable.
+func (i *Ingest) settle(b *contract.Batch, a Applied, at time.Time) {
+	if a.Duplicate {
+		i.stats.duplicate.Add(1)
+	} else {
+		i.stats.fresh.Add(1)
+		i.stats.rows.Add(uint64(len(b.Rows)))
+		i.stats.missing.Add(a.Missing)
+		if a.Late {
+			i.stats.late.Add(1)
+		}
+		if a.Dropped > 0 && i.stats.droppedRequests.Add(a.Dropped) == a.Dropped {
+			i.log.Error("too many services and routes: requests are not counted", "node", b.Node)
+		}
+		i.events.add(b)
+		i.sums.touched(b.Rows)
+	}
+	i.breakers.heard(b, at)
+	if i.onBatch != nil {
+		i.onBatch(*b, !a.Duplicate)
+	}
+}
+
+// loadLast finds out when the newest batch came before this process started,
+// so that a quick restart does not make every SLO stale.
+func (i *Ingest) loadLast() {
+	last, err := i.store.LastBatch(context.Background())
+	if err != nil {
+		i.log.Warn("telemetry store does not answer", "err", err)
+		return
+	}
+	if !last.IsZero() {
+		i.last.Store(max(i.last.Load(), last.UnixNano()))
+	}
+}
+
+// declareBounds tells the store the policy's histogram bounds. When it cannot,
+// latency objectives have no data until it can.
+func (i *Ingest) declareBounds() {
+	i.mu.RLock()
+	bounds := i.policy.boundsUS
+	i.mu.RUnlock()
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	since, err := i.store.Boundaries(ctx, bounds)
+	if err != nil {
+		i.log.Error("latency bounds are not stored: latency objectives have no data", "err", err)
+		return
+	}
+	i.mu.Lock()
+	i.policy.since = since
+	i.mu.Unlock()
+}
+
+const (
+	pruneEvery = time.Hour
+	// vmKept is for how long a silent VM's batches are remembered.
+	vmKept = 7 * 24 * time.Hour
+)
+
+// prune forgets what is too old, every hour. The first time is an hour after
+// the start: by then every filter that outlived a long outage of ours has sent
+// what it kept, and is not taken for a silent one.
+func (i *Ingest) prune(ctx context.Context) {
+	t := time.NewTicker(pruneEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			i.pruneOnce(ctx)
+		}
+	}
+}
+
+func (i *Ingest) pruneOnce(ctx context.Context) {
+	now := i.now()
+	n, err := i.store.Prune(ctx, now.Add(-i.retention).Unix()/60, now.Add(-vmKept))
+	if err != nil {
+		if ctx.Err() == nil {
+			i.log.Warn("old telemetry is not pruned", "err", err)
+		}
+		return
+	}
+	i.log.Debug("pruned old telemetry", "rows", n)
+}

@@ -1,0 +1,305 @@
+package contract
+
+import (
+	"strconv"
+
+	"github.com/seawall-mesh/seawall/filter/jsonlite"
+)
+
+// The bounds of a Plan. What is beyond them is refused, so that no plan can
+// make a filter allocate without limit.
+const (
+	MaxPlanBytes     = 16 << 20
+	MaxRoutes        = 4096
+	MaxString        = 253 // bytes of a name, an authority, a path
+	MaxLatencyBounds = 64
+	MaxFailures      = 64 // words of one breaker's Failures
+	MaxProbes        = 32
+
+	maxThreshold  = 1_000_000
+	maxSuccesses  = 1_000_000
+	maxMultiplier = 1_000_000_000           // × 1,000
+	maxDurationNS = 366 * 24 * 3600 * 1e9   // a year
+	maxBoundUS    = 24 * 3600 * 1_000_000   // a day
+	minMultiplier = 1_000_000               // × 1
+	refusedLength = "longer than 253 bytes" // of MaxString
+)
+
+// PlanError says which field of a Plan is wrong, and how.
+type PlanError struct {
+	Field   string // such as "routes[3].breaker.probes"; "" for the document
+	Problem string
+}
+
+// Error reads "routes[3].breaker.probes: 0 is not in 1..32".
+func (e *PlanError) Error() string {
+	if e.Field == "" {
+		return e.Problem
+	}
+	return e.Field + ": " + e.Problem
+}
+
+// ParsePlan reads a Plan that encoding/json wrote. It is strict about ranges,
+// the error (a *PlanError) names the first field that is wrong; unknown fields
+// are passed over, so that an older filter reads a newer plan of its schema.
+func ParsePlan(data []byte) (Plan, error) {
+	if len(data) > MaxPlanBytes {
+		return Plan{}, &PlanError{Problem: "a plan of more than 16 MiB"}
+	}
+	p := planParser{r: jsonlite.NewReader(data)}
+	plan := p.plan()
+	p.r.End()
+	p.syntax()
+	if p.err != nil {
+		return Plan{}, p.err
+	}
+	return plan, nil
+}
+
+// planParser remembers where it is, to name the field in an error.
+type planParser struct {
+	r    *jsonlite.Reader
+	path []byte
+	err  *PlanError
+}
+
+func (p *planParser) fail(problem string) {
+	if p.err == nil {
+		p.err = &PlanError{Field: string(p.path), Problem: problem}
+	}
+}
+
+// syntax turns the reader's problem into ours, while the path is known.
+func (p *planParser) syntax() {
+	if err := p.r.Err(); err != nil {
+		p.fail(err.Error())
+	}
+}
+
+func (p *planParser) ok() bool { return p.err == nil && !p.r.Failed() }
+
+// in runs read with name added to the path.
+func (p *planParser) in(name string, read func()) {
+	depth := len(p.path)
+	if depth > 0 && (name == "" || name[0] != '[') {
+		p.path = append(p.path, '.')
+	}
+	p.path = append(p.path, name...)
+	read()
+	p.syntax()
+	p.path = p.path[:depth]
+}
+
+// object reads an object's members by member, which reports whether it knows
+// the name.
+func (p *planParser) object(member func(name string) bool) {
+	for name, ok := p.r.Object(); ok; name, ok = p.r.Next() {
+		known := false
+		p.in(name, func() { known = member(name) })
+		if !p.ok() {
+			return
+		}
+		if !known {
+			p.r.Skip()
+		}
+	}
+}
+
+// array reads at most limit elements, null as none.
+func (p *planParser) array(limit int, element func()) {
+	if p.r.Null() {
+		return
+	}
+	n := 0
+	for ok := p.r.Array(); ok; ok = p.r.More() {
+		if n++; n > limit {
+			p.fail("more than " + strconv.Itoa(limit) + " elements")
+			return
+		}
+		p.in("["+strconv.Itoa(n-1)+"]", element)
+		if !p.ok() {
+			return
+		}
+	}
+}
+
+func (p *planParser) str() string {
+	s := p.r.String()
+	if len(s) > MaxString {
+		p.fail(refusedLength)
+	}
+	return s
+}
+
+func (p *planParser) intIn(low, high int64) int64 {
+	n := p.r.Int()
+	p.syntax()
+	if p.ok() && (n < low || n > high) {
+		p.fail(strconv.FormatInt(n, 10) + " is not in " + strconv.FormatInt(low, 10) + ".." + strconv.FormatInt(high, 10))
+	}
+	return n
+}
+
+// require checks a field after its object is complete, so that an absent one
+// is found too.
+func (p *planParser) require(name string, good bool, problem string) {
+	if good || !p.ok() {
+		return
+	}
+	p.in(name, func() { p.fail(problem) })
+}
+
+func (p *planParser) plan() Plan {
+	var plan Plan
+	p.object(func(name string) bool {
+		switch name {
+		case "schema":
+			plan.Schema = int(p.r.Int())
+			if p.syntax(); plan.Schema != PlanSchema {
+				p.fail("schema " + strconv.Itoa(plan.Schema) + ", this filter reads " + strconv.Itoa(PlanSchema))
+			}
+		case "hash":
+			plan.Hash = p.str()
+		case "edge":
+			plan.Edge = p.str()
+		case "failureMode":
+			plan.FailureMode = p.str()
+		case "problemTypeBase":
+			plan.ProblemTypeBase = p.str()
+		case "latencyBoundsUs":
+			p.array(MaxLatencyBounds, func() {
+				low := int64(1)
+				if n := len(plan.LatencyBoundsUS); n > 0 {
+					low = plan.LatencyBoundsUS[n-1] + 1
+				}
+				plan.LatencyBoundsUS = append(plan.LatencyBoundsUS, p.intIn(low, maxBoundUS))
+			})
+		case "telemetry":
+			plan.Telemetry = p.telemetry()
+		case "routes":
+			p.array(MaxRoutes, func() {
+				route := p.route()
+				if n := len(plan.Routes); n > 0 && p.ok() && plan.Routes[n-1].Name >= route.Name {
+					p.fail("not sorted by name, or twice the same")
+				}
+				plan.Routes = append(plan.Routes, route)
+			})
+		default:
+			return false
+		}
+		return true
+	})
+	p.require("schema", plan.Schema == PlanSchema, "missing")
+	p.require("hash", isHex16(plan.Hash), "not 16 hex digits")
+	p.require("failureMode", plan.FailureMode == "open" || plan.FailureMode == "closed", "neither open nor closed")
+	return plan
+}
+
+func (p *planParser) telemetry() Telemetry {
+	var t Telemetry
+	p.object(func(name string) bool {
+		switch name {
+		case "cluster":
+			t.Cluster = p.str()
+		case "authority":
+			t.Authority = p.str()
+		case "path":
+			t.Path = p.str()
+		default:
+			return false
+		}
+		return true
+	})
+	p.require("authority", t.Cluster == "" || t.Authority != "", "missing")
+	p.require("path", t.Cluster == "" || (t.Path != "" && t.Path[0] == '/'), "not an absolute path")
+	return t
+}
+
+func (p *planParser) route() Route {
+	var r Route
+	p.object(func(name string) bool {
+		switch name {
+		case "name":
+			r.Name = p.str()
+		case "service":
+			r.Service = p.str()
+		case "route":
+			r.Route = p.str()
+		case "priority":
+			r.Priority = p.str()
+		case "breaker":
+			if !p.r.Null() {
+				b := p.breaker()
+				r.Breaker = &b
+			}
+		case "grpc":
+			r.GRPC = p.r.Bool()
+		case "retired":
+			r.Retired = p.r.Bool()
+		default:
+			return false
+		}
+		return true
+	})
+	p.require("service", r.Service != "", "missing")
+	p.require("name", r.Name == r.Service+"/"+r.Route, "not service/route")
+	_, known := ParsePriority(r.Priority)
+	p.require("priority", known, "none of critical, high, medium, low")
+	return r
+}
+
+func (p *planParser) breaker() Breaker {
+	var b Breaker
+	p.object(func(name string) bool {
+		switch name {
+		case "identity":
+			b.Identity = p.str()
+		case "consecutiveFailures":
+			b.ConsecutiveFailures = uint32(p.intIn(1, maxThreshold))
+		case "recoveryNs":
+			b.RecoveryNS = p.intIn(1, maxDurationNS)
+		case "recoveryMaxNs":
+			b.RecoveryMaxNS = p.intIn(1, maxDurationNS)
+		case "multiplierPpm":
+			b.MultiplierPPM = p.intIn(minMultiplier, maxMultiplier)
+		case "probes":
+			b.Probes = uint32(p.intIn(1, MaxProbes))
+		case "successes":
+			b.Successes = uint32(p.intIn(1, maxSuccesses))
+		case "probeExpiryNs":
+			b.ProbeExpiryNS = p.intIn(1, maxDurationNS)
+		case "failures":
+			p.array(MaxFailures, func() {
+				word := p.str()
+				if _, _, ok := ParseOutcomeSet([]string{word}); !ok && p.ok() {
+					p.fail("neither an outcome nor a status: " + strconv.Quote(word))
+				}
+				b.Failures = append(b.Failures, word)
+			})
+		default:
+			return false
+		}
+		return true
+	})
+	p.require("identity", isHex16(b.Identity), "not 16 hex digits")
+	p.require("consecutiveFailures", b.ConsecutiveFailures > 0, "missing")
+	p.require("recoveryNs", b.RecoveryNS > 0, "missing")
+	p.require("recoveryMaxNs", b.RecoveryMaxNS >= b.RecoveryNS, "less than recoveryNs")
+	p.require("multiplierPpm", b.MultiplierPPM > 0, "missing")
+	p.require("probes", b.Probes > 0, "missing")
+	p.require("successes", b.Successes > 0, "missing")
+	p.require("probeExpiryNs", b.ProbeExpiryNS > 0, "missing")
+	return b
+}
+
+func isHex16(s string) bool {
+	if len(s) != 16 {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}

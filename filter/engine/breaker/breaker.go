@@ -1,0 +1,292 @@
+package breaker
+
+import "math/bits"
+
+// MaxProbes is how many probes a half-open breaker can have out at once.
+const MaxProbes = 32
+
+// Kind is the breaker's position. The numbers are kept in shared records.
+type Kind uint8
+
+// The positions.
+const (
+	Closed Kind = iota
+	Open
+	HalfOpen
+)
+
+// String is the position's word in telemetry and metrics.
+func (k Kind) String() string {
+	switch k {
+	case Closed:
+		return "closed"
+	case Open:
+		return "open"
+	case HalfOpen:
+		return "half-open"
+	}
+	return "unknown"
+}
+
+// Params is a breaker's configuration. Durations are in nanoseconds.
+type Params struct {
+	Threshold     uint32 // so many failures in a row open it, ≥ 1
+	Probes        uint32 // half-open: at most so many calls out at once, 1 to MaxProbes
+	Successes     uint32 // half-open: so many successes close it, ≥ 1
+	RecoveryNS    int64  // first time open
+	RecoveryMaxNS int64  // cap of the grown recovery time
+	MultiplierPPM int64  // growth of the recovery time on each re-open, in ppm, ≥ 1,000,000
+	ProbeExpiryNS int64  // a probe not settled by then is given back
+}
+
+// State is a breaker at rest. The zero value is closed. It is a value: copying
+// it is taking a snapshot.
+type State struct {
+	Gen       uint64 // raised on each transition
+	Since     int64  // when the last transition was, Unix ns
+	RetryAt   int64  // open: when probes start, Unix ns
+	Recovery  int64  // open, half-open: the recovery time without jitter, ns
+	Failures  uint32 // closed: length of the run of failures
+	Successes uint32 // half-open: probes that succeeded
+	Kind      Kind
+	Cause     uint8 // what made it leave closed, as Result.Cause said
+
+	// Probes are the places for probes: 0 is free, else when the probe is given
+	// back unsettled, in ticks since Since, rounded up. The short form keeps a
+	// State at 176 bytes, which Admit and Settle copy.
+	Probes [MaxProbes]uint32
+}
+
+// tickNS is the unit of State.Probes, about a millisecond.
+const tickNS = 1 << 20
+
+// Decision is what Admit decided.
+type Decision struct {
+	Admit        bool
+	Changed      bool  // the State differs from the one given: store it
+	RetryAfterNS int64 // refused: when to try again, from now; > 0
+	Moved        Transition
+}
+
+// Transition is a change of position. It is none where From equals To.
+type Transition struct{ From, To Kind }
+
+// Happened reports whether the position changed.
+func (t Transition) Happened() bool { return t.From != t.To }
+
+// Ticket names the admission that a result belongs to.
+type Ticket struct {
+	Gen   uint64
+	Until uint32 // of the probe, as State.Probes has it; 0: no probe
+	Slot  uint8  // of the probe
+}
+
+// Verdict is what a result says about the service.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Neutral Verdict = iota // nothing: a probe is given back
+	Success
+	Failure
+)
+
+// Result is the end of an admitted call.
+type Result struct {
+	Verdict Verdict
+	Cause   uint8 // with Failure: its kind, kept in State.Cause
+}
+
+// refusedHalfOpenNS is when to try again while all probes are out: nobody
+// knows how long they take.
+const refusedHalfOpenNS = 1e9
+
+// Admit decides on one call at now (Unix ns). An open breaker whose recovery
+// time is over becomes half-open here, and the call its first probe. random is
+// not used today; it is there so that Admit and Settle are called alike.
+func Admit(s State, p Params, now int64, _ uint64) (_ State, d Decision, t Ticket) {
+	if s.Kind != Closed {
+		return admitUnwell(s, p, now)
+	}
+	d.Admit, t.Gen = true, s.Gen // nearly always; so short that it is inlined, which saves copies
+	return s, d, t
+}
+
+func admitUnwell(s State, p Params, now int64) (State, Decision, Ticket) {
+	switch s.Kind {
+	case Open:
+		return admitOpen(s, p, now)
+	case HalfOpen:
+		return admitHalfOpen(s, p, now, Decision{})
+	}
+	// No such position: a record that was not ours. Protect nothing, harm nothing.
+	return s, Decision{Admit: true}, Ticket{Gen: s.Gen}
+}
+
+func admitOpen(s State, p Params, now int64) (State, Decision, Ticket) {
+	left := sub(s.RetryAt, now)
+	if left > s.Recovery+s.Recovery/jitterShare {
+		// The clock was set back: it waits its recovery time once more, no longer.
+		s.Since, s.RetryAt = now, add(now, s.Recovery)
+		return s, Decision{Changed: true, RetryAfterNS: max(s.Recovery, 1)}, Ticket{}
+	}
+	if left > 0 {
+		return s, Decision{RetryAfterNS: left}, Ticket{}
+	}
+	s = State{Gen: s.Gen + 1, Kind: HalfOpen, Since: now, Recovery: s.Recovery, Cause: s.Cause}
+	return admitHalfOpen(s, p, now, Decision{Changed: true, Moved: Transition{Open, HalfOpen}})
+}
+
+func admitHalfOpen(s State, p Params, now int64, d Decision) (State, Decision, Ticket) {
+	at := sub(now, s.Since)
+	if at < 0 || at > maxHalfOpenNS {
+		// The clock was set back, or nobody has settled for weeks: count from now.
+		// The probes that are out keep their places for their time once more.
+		for i, until := range s.Probes {
+			if until != 0 {
+				s.Probes[i] = ticks(p.ProbeExpiryNS)
+			}
+		}
+		s.Since, at, d.Changed = now, 0, true
+	}
+	for i := range min(p.Probes, MaxProbes) {
+		if left := int64(s.Probes[i])*tickNS - at; left > 0 {
+			if left > p.ProbeExpiryNS+2*tickNS { // the clock was set back
+				s.Probes[i], d.Changed = ticks(add(at, p.ProbeExpiryNS)), true
+			}
+			continue
+		}
+		t := Ticket{Gen: s.Gen, Until: ticks(add(at, p.ProbeExpiryNS)), Slot: uint8(i)}
+		s.Probes[i] = t.Until
+		d.Admit, d.Changed = true, true
+		return s, d, t
+	}
+	d.RetryAfterNS = refusedHalfOpenNS
+	return s, d, Ticket{}
+}
+
+// maxHalfOpenNS keeps ticks within 32 bits with room for the longest expiry
+// that counts; a longer one ends here.
+const maxHalfOpenNS = 1 << 50 // 13 days
+
+// ticks is d in ticks, rounded up, at least 1.
+func ticks(d int64) uint32 {
+	const limit = 1<<32 - 1
+	return uint32(min(max(d/tickNS+1, 1), limit))
+}
+
+// Settle takes the result of an admitted call at now (Unix ns). changed is
+// false where the State is as it was: there is nothing to store. random (64
+// bits) lengthens a re-opening.
+func Settle(s State, p Params, now int64, random uint64, t Ticket, r Result) (_ State, moved Transition, changed bool) {
+	if s.Healthy() && r.Verdict != Failure { // nearly always, as in Admit
+		return s, moved, false
+	}
+	return settleUnwell(s, p, now, random, t, r)
+}
+
+// Healthy reports whether the breaker is closed with no failure in its run:
+// then only a Failure changes it.
+func (s *State) Healthy() bool { return s.Kind == Closed && s.Failures == 0 }
+
+func settleUnwell(s State, p Params, now int64, random uint64, t Ticket, r Result) (State, Transition, bool) {
+	if t.Gen != s.Gen {
+		return s, Transition{}, false
+	}
+	switch s.Kind {
+	case Closed:
+		return settleClosed(s, p, now, r)
+	case HalfOpen:
+		return settleHalfOpen(s, p, now, random, t, r)
+	}
+	return s, Transition{}, false // nothing was admitted while open
+}
+
+func settleClosed(s State, p Params, now int64, r Result) (State, Transition, bool) {
+	switch {
+	case r.Verdict == Success && s.Failures > 0:
+		s.Failures = 0
+		return s, Transition{}, true
+	case r.Verdict != Failure:
+		return s, Transition{}, false
+	}
+	if s.Failures < ^uint32(0) {
+		s.Failures++
+	}
+	if s.Failures < p.Threshold {
+		return s, Transition{}, true
+	}
+	// The first opening has no jitter: workers share the record, so there is
+	// no herd to spread, and operators expect the time that they wrote.
+	recovery := max(p.RecoveryNS, 0)
+	return State{
+		Gen: s.Gen + 1, Kind: Open, Since: now, RetryAt: add(now, recovery), Recovery: recovery, Cause: r.Cause,
+	}, Transition{Closed, Open}, true
+}
+
+func settleHalfOpen(s State, p Params, now int64, random uint64, t Ticket, r Result) (State, Transition, bool) {
+	if t.Until == 0 || t.Slot >= MaxProbes || s.Probes[t.Slot] != t.Until {
+		return s, Transition{}, false // expired, and its place given to another call since
+	}
+	s.Probes[t.Slot] = 0
+	switch r.Verdict {
+	case Success:
+		if s.Successes++; s.Successes < p.Successes {
+			return s, Transition{}, true
+		}
+		return State{Gen: s.Gen + 1, Kind: Closed, Since: now}, Transition{HalfOpen, Closed}, true
+	case Failure:
+		recovery := grow(s.Recovery, p)
+		return State{
+			Gen: s.Gen + 1, Kind: Open, Since: now, RetryAt: add(now, add(recovery, jitter(recovery, random))), Recovery: recovery, Cause: r.Cause,
+		}, Transition{HalfOpen, Open}, true
+	}
+	return s, Transition{}, true
+}
+
+// grow is the next recovery time: × MultiplierPPM, at most RecoveryMaxNS.
+func grow(recovery int64, p Params) int64 {
+	limit := max(p.RecoveryMaxNS, p.RecoveryNS, 0)
+	recovery = max(recovery, p.RecoveryNS, 0)
+	hi, lo := bits.Mul64(uint64(recovery), uint64(max(p.MultiplierPPM, million)))
+	if hi >= million { // the quotient would not fit
+		return limit
+	}
+	grown, _ := bits.Div64(hi, lo, million)
+	return int64(min(grown, uint64(limit)))
+}
+
+const (
+	million     = 1_000_000
+	jitterShare = 10 // at most a tenth
+)
+
+// jitter is 0 to a tenth of the recovery time.
+func jitter(recovery int64, random uint64) int64 {
+	share, _ := bits.Mul64(uint64(recovery/jitterShare+1), random)
+	return int64(share)
+}
+
+// add and sub saturate, so that a clock or a record of nonsense cannot wrap.
+func add(a, b int64) int64 {
+	c := a + b
+	if (a > 0 && b > 0 && c < 0) || (a < 0 && b < 0 && c >= 0) {
+		return saturated(a)
+	}
+	return c
+}
+
+func sub(a, b int64) int64 {
+	c := a - b
+	if (a >= 0 && b < 0 && c < 0) || (a < 0 && b > 0 && c >= 0) {
+		return saturated(a)
+	}
+	return c
+}
+
+func saturated(sign int64) int64 {
+	if sign < 0 {
+		return -1 << 63
+	}
+	return 1<<63 - 1
+}

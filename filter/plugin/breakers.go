@@ -1,0 +1,247 @@
+package plugin
+
+import (
+	"github.com/seawall-mesh/seawall/filter/contract"
+	"github.com/seawall-mesh/seawall/filter/engine"
+	"github.com/seawall-mesh/seawall/filter/engine/breaker"
+	"github.com/seawall-mesh/seawall/filter/engine/codec"
+)
+
+// recordPrefix starts the keys of breaker records. "sw1" names their layout,
+// "b" what they are.
+const recordPrefix = "sw1/b/"
+
+// cell is this VM's copy of one breaker's shared record.
+type cell struct {
+	key            string
+	service, route string
+	identity       codec.Identity
+	params         engine.Params
+	failures       contract.OutcomeSet
+	shard          int
+	mustReset      bool // the plan is new to this VM: a record of another identity is to be replaced
+
+	state   engine.State
+	loaded  bool
+	version uint32 // for SharedSet
+	current bool   // version is the record's as far as is known: not written since it was read
+	foreign bool   // the record is of another identity; state is what it starts anew with
+	epoch   uint64 // of its shard, before the record was read
+	since   uint64 // admissions of this VM when it came to know the generation
+
+	metrics [3]Metric // closed, open, half-open
+	defined bool
+	shown   breaker.Kind
+}
+
+// load reads the record.
+func (vm *VM) load(c *cell) {
+	epoch := vm.epoch.read(c.shard) // before the record: better to read it once too often
+	value, version, exists := vm.host.SharedGet(c.key)
+	var next engine.State
+	c.foreign = false
+	if exists {
+		identity, state, ok := codec.Parse(value)
+		switch {
+		case ok && identity == c.identity:
+			next.Breaker = state
+		case ok:
+			// Other parameters: it starts anew, and later than anything before.
+			next.Breaker.Gen = state.Gen + 1
+			c.foreign = state.Kind != breaker.Closed || state.Failures > 0
+		}
+	} else {
+		version = Absent
+	}
+	if !c.loaded || next.Breaker.Gen != c.state.Breaker.Gen {
+		c.since = vm.admitted
+	}
+	vm.setState(c, next)
+	c.loaded, c.version, c.current, c.epoch = true, version, true, epoch
+}
+
+// setState keeps the number of breakers that are not closed.
+func (vm *VM) setState(c *cell, next engine.State) {
+	if c.state.Breaker.Kind != breaker.Closed {
+		vm.unwell--
+	}
+	if next.Breaker.Kind != breaker.Closed {
+		vm.unwell++
+	}
+	c.state = next
+}
+
+func (vm *VM) countUnwell() {
+	vm.unwell = 0
+	for _, c := range vm.cellList {
+		if c.state.Breaker.Kind != breaker.Closed {
+			vm.unwell++
+		}
+	}
+}
+
+// store writes the record if nobody else has since it was read. It reports
+// whether it did.
+func (vm *VM) store(c *cell, next engine.State) bool {
+	vm.scratch = codec.Append(vm.scratch[:0], c.identity, &next.Breaker)
+	if !vm.host.SharedSet(c.key, vm.scratch, c.version) {
+		return false
+	}
+	if next.Breaker.Gen != c.state.Breaker.Gen {
+		c.since = vm.admitted
+	}
+	vm.setState(c, next)
+	c.current, c.foreign = false, false
+	vm.epoch.raise(c.shard)
+	c.epoch++ // if the epoch is that much, nobody has written but us
+	return true
+}
+
+// refresh re-reads what has changed. A VM does so before it admits a request
+// while the admission epoch is not the one that it saw last.
+func (vm *VM) refresh(admission uint64) {
+	var now [shards]uint64
+	for i := range now {
+		now[i] = vm.epoch.read(i)
+	}
+	for _, c := range vm.cellList {
+		if !c.loaded || c.epoch != now[c.shard] {
+			vm.load(c)
+		}
+	}
+	vm.admission, vm.stale = admission, false
+}
+
+// admit passes a request through its route's guards.
+func (vm *VM) admit(c *cell, now int64) (engine.Decision, engine.Ticket) {
+	if !c.loaded || vm.epoch.read(c.shard) != c.epoch {
+		vm.load(c)
+	}
+	for try := 0; ; {
+		next, decision, ticket := engine.Admit(c.state, &c.params, now, 0)
+		switch {
+		case !decision.Changed:
+			return decision, ticket
+		case !c.current: // the version of our own last write is unknown
+			vm.load(c)
+			continue
+		case vm.store(c, next):
+			vm.moved(c, decision.Moved, now)
+			return decision, ticket
+		}
+		if try++; try == maxTries {
+			vm.counters.CASExhausted++
+			return decision, ticket
+		}
+		vm.load(c)
+	}
+}
+
+// settle hands a result to the breaker that admitted the request.
+func (vm *VM) settle(c *cell, s *stream, r engine.Result, now int64) {
+	ticket := s.ticket
+	if !s.ticketed {
+		if s.seq <= c.since {
+			return // sent before this VM knew the generation
+		}
+		ticket.Breaker.Gen = c.state.Breaker.Gen
+	}
+	if vm.epoch.read(c.shard) != c.epoch {
+		vm.load(c)
+	}
+	if c.state.Breaker.Healthy() && r.Breaker.Verdict != breaker.Failure {
+		return // nearly always
+	}
+	random := uint64(0)
+	if c.state.Breaker.Kind != breaker.Closed {
+		random = vm.host.Random()
+	}
+	for try := 0; ; {
+		next, moved, changed := engine.Settle(c.state, &c.params, now, random, ticket, r)
+		switch {
+		case !changed:
+			return
+		case !c.current:
+			vm.load(c)
+			continue
+		case vm.store(c, next):
+			vm.moved(c, moved, now)
+			return
+		}
+		if try++; try == maxTries {
+			vm.counters.CASExhausted++
+			return
+		}
+		vm.load(c)
+	}
+}
+
+// moved tells everybody of a change of position that this VM has made.
+func (vm *VM) moved(c *cell, t breaker.Transition, now int64) {
+	if !t.Happened() {
+		return
+	}
+	vm.epoch.raise(admitEpoch)
+	cause := ""
+	if t.To == breaker.Open {
+		cause = contract.Outcome(c.state.Breaker.Cause).String()
+	}
+	vm.events.add(contract.Event{
+		AtNS: now, Kind: "breaker", Service: c.service, Route: c.route,
+		From: t.From.String(), To: t.To.String(), Cause: cause, Gen: c.state.Breaker.Gen,
+	})
+	vm.show(c)
+	vm.log(Info, "breaker of "+c.service+"/"+c.route+": "+t.From.String()+" to "+t.To.String())
+}
+
+// review re-reads records whatever the epochs say, on tick, a bounded number
+// at a time, and replaces those of a breaker whose parameters have changed.
+func (vm *VM) review(now int64) {
+	n := len(vm.cellList)
+	for range min(n, reviewed) {
+		vm.reviewAt = (vm.reviewAt + 1) % n
+		c := vm.cellList[vm.reviewAt]
+		vm.load(c)
+		if c.mustReset {
+			vm.reset(c, now)
+		}
+		vm.show(c)
+	}
+}
+
+// reviewed is how many records a tick re-reads.
+const reviewed = 512
+
+func (vm *VM) reset(c *cell, now int64) {
+	c.mustReset = false
+	if !c.foreign {
+		return
+	}
+	if !vm.store(c, c.state) {
+		return // another worker was first
+	}
+	vm.epoch.raise(admitEpoch)
+	vm.events.add(contract.Event{AtNS: now, Kind: "breaker-reset", Service: c.service, Route: c.route, Gen: c.state.Breaker.Gen})
+	vm.log(Info, "breaker of "+c.service+"/"+c.route+": starts anew with changed parameters")
+}
+
+// states is what the batch says of the breakers: all that have ever left
+// closed.
+func (vm *VM) states() []contract.BreakerState {
+	var out []contract.BreakerState
+	for _, c := range vm.cellList {
+		s := &c.state.Breaker
+		if s.Gen == 0 {
+			continue
+		}
+		b := contract.BreakerState{Service: c.service, Route: c.route, State: s.Kind.String(), Gen: s.Gen, SinceNS: s.Since}
+		if s.Kind == breaker.Open {
+			b.RetryAtNS = s.RetryAt
+		}
+		if s.Kind != breaker.Closed {
+			b.Cause = contract.Outcome(s.Cause).String()
+		}
+		out = append(out, b)
+	}
+	return out
+}

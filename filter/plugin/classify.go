@@ -1,0 +1,106 @@
+package plugin
+
+import "github.com/seawall-mesh/seawall/filter/contract"
+
+// ending is how the proxy says that a stream ended.
+type ending struct {
+	code    int   // 0: no response was started
+	flags   int64 // Envoy's response flags
+	details string
+	grpc    int64 // grpc-status, -1: not gRPC, or none
+}
+
+// Envoy's response flags (CoreResponseFlag in envoy/stream_info/stream_info.h),
+// as property response.flags has them: a bit each.
+const (
+	flagNoHealthyUpstream     = 1 << 1  // UH
+	flagUpstreamTimeout       = 1 << 2  // UT
+	flagLocalReset            = 1 << 3  // LR
+	flagUpstreamRemoteReset   = 1 << 4  // UR
+	flagConnectionFailure     = 1 << 5  // UF
+	flagConnectionTermination = 1 << 6  // UC
+	flagOverflow              = 1 << 7  // UO
+	flagFaultInjected         = 1 << 10 // FI
+	flagDownstreamLeft        = 1 << 14 // DC
+	flagMaxStreamDuration     = 1 << 19 // UMSDR
+	flagDurationTimeout       = 1 << 22 // DT
+	flagUpstreamProtocol      = 1 << 23 // UPE
+	flagOverloadManager       = 1 << 25 // OM
+	flagDNSFailure            = 1 << 26 // DF
+	flagDropOverload          = 1 << 27 // DO
+	flagDownstreamReset       = 1 << 28 // DR
+	flagDropAll               = 1 << 29 // UDO
+)
+
+// causes maps Envoy's own reasons to outcomes, the most telling first: the
+// flags of one reply can name its symptom too.
+var causes = [...]struct {
+	flags   int64
+	outcome contract.Outcome
+}{
+	{flagFaultInjected, contract.Injected},
+	{flagOverloadManager | flagDropOverload | flagDropAll, contract.Shed},
+	{flagOverflow, contract.BulkheadFull},
+	{flagNoHealthyUpstream | flagConnectionFailure | flagDNSFailure, contract.ConnectFailure},
+	{flagUpstreamTimeout | flagMaxStreamDuration | flagDurationTimeout, contract.Timeout},
+	{flagConnectionTermination | flagUpstreamRemoteReset | flagLocalReset | flagUpstreamProtocol, contract.Reset},
+}
+
+// classify names the outcome of a stream that Seawall did not refuse, and says
+// whether it was the upstream's answer that decided, rather than a reply of
+// Envoy's.
+func classify(e ending) (outcome contract.Outcome, upstream bool) {
+	answered := e.details == "" || e.details == "via_upstream"
+	if e.code == 0 {
+		if e.flags&(flagDownstreamLeft|flagDownstreamReset) == 0 {
+			if cause, ok := causeOf(e.flags); ok {
+				return cause, false
+			}
+		}
+		return contract.Aborted, false
+	}
+	if !answered || e.details == "" {
+		// A reset after the response was started leaves its good status.
+		if cause, ok := causeOf(e.flags); ok {
+			return cause, false
+		}
+	}
+	if e.grpc >= 0 && answered {
+		return gRPCOutcome(e.grpc), true
+	}
+	switch {
+	case e.code >= 500:
+		if !answered && e.code == 504 {
+			return contract.Timeout, false // the stream's idle timeout has a flag of its own, others none
+		}
+		return contract.ServerError, answered
+	case e.code >= 400:
+		return contract.ClientError, answered
+	}
+	return contract.OK, answered
+}
+
+func causeOf(flags int64) (contract.Outcome, bool) {
+	if flags == 0 {
+		return 0, false
+	}
+	for _, c := range causes {
+		if flags&c.flags != 0 {
+			return c.outcome, true
+		}
+	}
+	return 0, false
+}
+
+// gRPCOutcome maps a grpc-status as DESIGN section 1 does.
+func gRPCOutcome(status int64) contract.Outcome {
+	switch status {
+	case 0:
+		return contract.OK
+	case 2, 13, 14, 15: // UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS
+		return contract.ServerError
+	case 4: // DEADLINE_EXCEEDED
+		return contract.Timeout
+	}
+	return contract.ClientError
+}

@@ -1,0 +1,125 @@
+package plugin
+
+import (
+	"strings"
+
+	"github.com/seawall-mesh/seawall/filter/contract"
+	"github.com/seawall-mesh/seawall/filter/engine/codec"
+)
+
+// maxUnknown bounds the names that the plan does not have. They come from the
+// control plane's own route configuration, never from a client.
+const maxUnknown = 256
+
+// plan is a contract.Plan made ready for requests.
+type plan struct {
+	hash        string
+	failClosed  bool
+	problemBase string
+	telemetry   contract.Telemetry
+	bounds      *bounds
+	routes      map[string]*route
+	unknown     int // routes that were added for names that the plan does not have
+}
+
+// route is where a request belongs.
+type route struct {
+	service, name string // name is "" for a known host without a matching route
+	priority      contract.Priority
+	grpc          bool
+	unknown       bool
+	cell          *cell  // nil: no breaker
+	tally         *tally // its metrics
+
+	row    *row // where its requests were counted last
+	rowGen uint64
+}
+
+// safePlan admits everything and reports to nobody: what is in force before
+// the first plan and after a fault in starting one.
+func safePlan() *plan { return &plan{bounds: &bounds{}, routes: map[string]*route{}} }
+
+// install puts a plan in force. Breakers and tallies that it shares with the
+// one before go on as they are.
+func (vm *VM) install(p *contract.Plan) {
+	next := &plan{
+		hash: p.Hash, failClosed: p.FailureMode == "closed", problemBase: p.ProblemTypeBase, telemetry: p.Telemetry,
+		bounds: vm.plan.bounds, routes: make(map[string]*route, len(p.Routes)),
+	}
+	if !next.bounds.same(p.LatencyBoundsUS) {
+		next.bounds = newBounds(p.LatencyBoundsUS)
+	}
+	cells := make(map[string]*cell, len(p.Routes))
+	tallies := make(map[string]*tally, len(p.Routes))
+	list := make([]*cell, 0, len(p.Routes))
+	for i := range p.Routes {
+		from := &p.Routes[i]
+		r := &route{service: from.Service, name: from.Route, grpc: from.GRPC, tally: vm.tallyOf(from.Name, from.Service, from.Route)}
+		r.priority, _ = contract.ParsePriority(from.Priority)
+		tallies[from.Name] = r.tally
+		next.routes[from.Name] = r
+		if from.Breaker != nil {
+			r.cell = vm.cellOf(from)
+			cells[from.Name] = r.cell
+			list = append(list, r.cell)
+		}
+	}
+	vm.flushTallies() // those that are about to be forgotten
+	vm.plan, vm.cells, vm.cellList, vm.tallies = next, cells, list, tallies
+	vm.countUnwell()
+	vm.stale = true
+}
+
+// cellOf is the route's breaker: the one that this VM has, with new parameters
+// if its identity has changed.
+func (vm *VM) cellOf(from *contract.Route) *cell {
+	identity := parseIdentity(from.Breaker.Identity)
+	c := vm.cells[from.Name]
+	if c != nil && c.identity == identity {
+		return c
+	}
+	fresh := &cell{key: recordPrefix + from.Name, service: from.Service, route: from.Route, identity: identity, shard: shardOf(from.Name), mustReset: true}
+	if c != nil {
+		fresh.metrics, fresh.defined, fresh.shown = c.metrics, c.defined, c.shown
+	}
+	fresh.params.HasBreaker = true
+	b, p := from.Breaker, &fresh.params.Breaker
+	p.Threshold, p.Probes, p.Successes = b.ConsecutiveFailures, b.Probes, b.Successes
+	p.RecoveryNS, p.RecoveryMaxNS, p.MultiplierPPM, p.ProbeExpiryNS = b.RecoveryNS, b.RecoveryMaxNS, b.MultiplierPPM, b.ProbeExpiryNS
+	fresh.failures, _, _ = contract.ParseOutcomeSet(b.Failures)
+	return fresh
+}
+
+// find is the route of an xds.route_name: nil for the empty one. A name that
+// the plan does not have, which happens while routes and plan are pushed one
+// after the other, gets a route of its own without guards.
+func (vm *VM) find(name []byte) *route {
+	if r := vm.plan.routes[string(name)]; r != nil {
+		return r
+	}
+	if len(name) == 0 {
+		return nil
+	}
+	full := string(name)
+	service, routeName, ok := strings.Cut(full, "/")
+	if !ok || service == "" || len(full) > contract.MaxString || vm.plan.unknown >= maxUnknown {
+		return vm.nameless
+	}
+	r := &route{service: service, name: routeName, priority: contract.Medium, unknown: routeName != "", tally: vm.tallyOf(full, service, routeName)}
+	vm.tallies[full] = r.tally
+	vm.plan.routes[full] = r
+	vm.plan.unknown++
+	return r
+}
+
+// parseIdentity reads 16 hex digits, which ParsePlan has checked.
+func parseIdentity(s string) (id codec.Identity) {
+	for i := 0; i < len(s) && i < 2*len(id); i++ {
+		digit := s[i] - '0'
+		if s[i] >= 'a' {
+			digit = s[i] - 'a' + 10
+		}
+		id[i/2] = id[i/2]<<4 | digit&15
+	}
+	return id
+}

@@ -1,0 +1,147 @@
+package problem_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/seawall-mesh/seawall/filter/problem"
+)
+
+func TestRegistry(t *testing.T) {
+	t.Parallel()
+	types := problem.Types()
+	for i, typ := range types {
+		require.Regexp(t, regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`), typ.Slug)
+		require.NotEmpty(t, typ.Title)
+		require.NotEmpty(t, typ.Meaning)
+		require.NotEmpty(t, typ.Action)
+		require.GreaterOrEqual(t, typ.Status, 400)
+		require.Less(t, typ.Status, 600)
+		if i > 0 {
+			require.Less(t, types[i-1].Slug, typ.Slug, "sorted, no doubles")
+		}
+		found, ok := problem.Lookup(typ.Slug)
+		require.True(t, ok)
+		require.Equal(t, typ, found)
+	}
+	_, ok := problem.Lookup("no-such-problem")
+	require.False(t, ok)
+	types[0].Slug = "changed"
+	require.NotEqual(t, "changed", problem.Types()[0].Slug, "a copy")
+}
+
+func TestAppendJSONIsWhatEncodingJSONWrites(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		yes := rapid.Bool().Draw(t, "retryable")
+		d := problem.Document{
+			Type: rapid.String().Draw(t, "type"), Title: rapid.String().Draw(t, "title"), Status: rapid.IntRange(0, 999).Draw(t, "status"),
+			Detail: rapid.String().Draw(t, "detail"), Instance: rapid.String().Draw(t, "instance"), RetryAfter: rapid.IntRange(0, 1<<31-1).Draw(t, "after"),
+		}
+		if rapid.Bool().Draw(t, "said") {
+			d.Retryable = &yes
+		}
+		out := problem.AppendJSON(nil, &d)
+		reference, err := json.Marshal(d)
+		require.NoError(t, err)
+		require.JSONEq(t, string(reference), string(out))
+		back, err := problem.Parse(out)
+		require.NoError(t, err)
+		require.Equal(t, d, back)
+	})
+}
+
+func TestNew(t *testing.T) {
+	t.Parallel()
+	d := problem.New("https://shop.example/p/", problem.BreakerOpen, "why", "id-1")
+	require.Equal(t, "https://shop.example/p/breaker-open", d.Type)
+	require.Equal(t, "breaker-open", d.Slug())
+	require.Equal(t, 503, d.Status)
+	require.True(t, d.IsRetryable())
+	d = problem.New("", problem.NoRoute, "", "")
+	require.Equal(t, problem.DefaultBase+"no-route", d.Type)
+	require.False(t, d.IsRetryable())
+	d = problem.New("", "no-such", "", "")
+	require.Equal(t, "about:blank", d.Type)
+}
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	no := false
+	cases := map[string]struct {
+		doc  string
+		want problem.Document
+	}{
+		"empty object":      {`{}`, problem.Document{Type: "about:blank"}},
+		"foreign":           {`{"title":"Out of credit","status":403,"balance":30,"accounts":["/a"]}`, problem.Document{Type: "about:blank", Title: "Out of credit", Status: 403}},
+		"wrong types":       {`{"type":7,"title":null,"status":"503","detail":["x"],"retryable":"no","retry_after":1.5}`, problem.Document{Type: "about:blank"}},
+		"negative":          {`{"retry_after":-1,"status":99999999999}`, problem.Document{Type: "about:blank"}},
+		"not retryable":     {`{"retryable":false,"status":503}`, problem.Document{Type: "about:blank", Status: 503, Retryable: &no}},
+		"truth of no sense": {`{"title":true}`, problem.Document{Type: "about:blank"}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := problem.Parse([]byte(c.doc))
+			require.NoError(t, err)
+			require.Equal(t, c.want, got)
+		})
+	}
+	_, err := problem.Parse([]byte(`[]`))
+	require.EqualError(t, err, "problem document: offset 0: not an object")
+	_, err = problem.Parse([]byte(`"` + strings.Repeat("x", problem.MaxDocument) + `"`))
+	require.EqualError(t, err, "problem document: more than 64 KiB")
+}
+
+func TestIsRetryableByStatus(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]bool{400: false, 404: false, 408: true, 429: true, 500: false, 502: true, 503: true, 504: true} {
+		d := problem.Document{Status: status}
+		require.Equal(t, want, d.IsRetryable(), status)
+	}
+}
+
+func TestFromResponse(t *testing.T) {
+	t.Parallel()
+	response := func(contentType, body, retryAfter string) *http.Response {
+		r := &http.Response{StatusCode: 503, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
+		r.Header.Set("Content-Type", contentType)
+		r.Header.Set("Retry-After", retryAfter)
+		return r
+	}
+	d, ok := problem.FromResponse(response("application/problem+json; charset=utf-8", `{"title":"x"}`, "7"))
+	require.True(t, ok)
+	require.Equal(t, problem.Document{Type: "about:blank", Title: "x", Status: 503, RetryAfter: 7}, d)
+	d, ok = problem.FromResponse(response("application/problem+json", `{"status":429,"retry_after":3}`, "Wed, 21 Oct 2026 07:28:00 GMT"))
+	require.True(t, ok)
+	require.Equal(t, problem.Document{Type: "about:blank", Status: 429, RetryAfter: 3}, d)
+	for name, r := range map[string]*http.Response{
+		"another type": response("application/json", `{}`, ""),
+		"no type":      response("", `{}`, ""),
+		"not json":     response("application/problem+json", `<html>`, ""),
+		"huge":         response("application/problem+json", strings.Repeat(" ", problem.MaxDocument+1), ""),
+	} {
+		_, ok := problem.FromResponse(r)
+		require.False(t, ok, name)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"type":"t","title":"x","status":503,"retryable":true,"retry_after":5}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d, err := problem.Parse(data)
+		if err != nil {
+			return
+		}
+		again, err := problem.Parse(problem.AppendJSON(nil, &d))
+		require.NoError(t, err)
+		require.Equal(t, d, again)
+	})
+}

@@ -1,0 +1,10 @@
+// Package policies holds the example policies. They are read by people, by the
+// tests and, embedded, by `seawall demo`.
+package policies
+
+import "embed"
+
+// FS holds one folder per example.
+//
+//go:embed payments
+var FS embed.FS

@@ -1,0 +1,32 @@
+// Package scenario runs scripts against a data plane and compares what
+// happened with what the script and its recorded trace say. One script runs in
+// any World: the wazero host in virtual time (with one worker and with several,
+// and the trace must be the same), and whatever else implements World.
+//
+// A scenario is a txtar archive: a description, then the files
+//
+//	plan.json   a contract.Plan; what is left out gets a default (see Fill)
+//	script      steps, one a line
+//	trace       what happened, written by `go test -update`
+//	*.json      other plans, pushed by name; *.raw are pushed as they are
+//
+// The script:
+//
+//	workers 1 2                                                  # run with each of these
+//	at 0s: 5x POST payments/charge upstream=503 -> 503
+//	at 1s: worker=1 POST payments/charge -> 503 breaker-open retry-after=59
+//	at 2s: hold=slow GET payments/charge                         # stays in flight
+//	at 3s: push next.json -> ack
+//	at 3s: release slow upstream=200 -> 200
+//	at 4s: telemetry down                                        # up | down | 503 | 400 | hang | lost (arrives, the answer does not)
+//	at 5s: trap worker=0
+//	at 9s: expect breaker payments/charge open
+//	at 9s: expect count payments/charge 5xx=5 breaker-open=1
+//	at 9s: expect counter panics=0
+//
+// Without worker= the requests of a script go to the workers in turn; a
+// worker's number is taken modulo the number of workers. In every run the
+// runner also checks that a batch once sent never changes, that sequence
+// numbers have no gap, and that each request is counted exactly once, unless a
+// trap step may have lost some.
+package scenario

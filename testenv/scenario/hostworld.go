@@ -1,0 +1,206 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seawall-mesh/seawall/testenv/host"
+)
+
+// HostConfig is a HostWorld's.
+type HostConfig struct {
+	Module  *host.Module // required
+	Workers int
+	Plan    []byte
+	Node    string
+	Seed    uint64
+	Log     *slog.Logger
+	// HideMetrics is a stats_matcher, see host.Config.
+	HideMetrics func(string) bool
+}
+
+// HostWorld is the filter in the wazero host, in virtual time.
+type HostWorld struct {
+	Host  *host.Host
+	start time.Time
+
+	mu         sync.Mutex
+	mode       string
+	deliveries []Delivery
+}
+
+var _ World = (*HostWorld)(nil)
+
+// NewHostWorld starts one. A plan that the filter refuses is an error that is
+// host.ErrRejected.
+func NewHostWorld(ctx context.Context, cfg HostConfig) (*HostWorld, error) {
+	w := &HostWorld{mode: "up"}
+	h, err := host.New(ctx, host.Config{
+		Module: cfg.Module, Workers: cfg.Workers, PluginConfig: cfg.Plan, VMConfig: []byte(cfg.Module.SHA256()),
+		Node: host.Node{ID: cfg.Node}, Seed: cfg.Seed, Log: cfg.Log, HideMetrics: cfg.HideMetrics,
+		Clusters: map[string]host.CallHandler{TelemetryCluster: w.ingest},
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.Host, w.start = h, h.Now()
+	return w, nil
+}
+
+// ingest is a control plane that answers as the mode says. It takes 10 ms.
+func (w *HostWorld) ingest(c host.Call) host.Answer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ans := host.Answer{Status: 200, Delay: 10 * time.Millisecond}
+	accepted := false
+	switch w.mode {
+	case "up":
+		accepted = true
+	case "lost":
+		accepted = true
+		ans = host.Answer{Hang: true}
+	case "down":
+		return host.Answer{}
+	case "hang":
+		return host.Answer{Hang: true}
+	default:
+		ans.Status, _ = strconv.Atoi(w.mode)
+	}
+	if c.Headers.Get(":method") != "POST" || c.Headers.Get(":path") != "/v1/batches" {
+		return host.Answer{Status: 404}
+	}
+	w.deliveries = append(w.deliveries, Delivery{Body: c.Body, Accepted: accepted})
+	return ans
+}
+
+// Epoch is time 0 in Unix ns.
+func (w *HostWorld) Epoch() int64 { return w.start.UnixNano() }
+
+// Now is the virtual time since the start.
+func (w *HostWorld) Now() time.Duration { return w.Host.Now().Sub(w.start) }
+
+// Workers is how many there are.
+func (w *HostWorld) Workers() int { return w.Host.Workers() }
+
+// Until advances virtual time. Time that latencies have used up is an error.
+func (w *HostWorld) Until(d time.Duration) error {
+	if d < w.Now() {
+		return fmt.Errorf("time %s has passed: the steps before took until %s", d, w.Now())
+	}
+	w.Host.Advance(d - w.Now())
+	return nil
+}
+
+// Push pushes a plan to all workers.
+func (w *HostWorld) Push(plan []byte) (bool, error) {
+	err := w.Host.Push(host.Update{PluginConfig: plan})
+	if errors.Is(err, host.ErrRejected) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Trap kills a worker's VM.
+func (w *HostWorld) Trap(worker int) error {
+	w.Host.Worker(worker).Kill()
+	return nil
+}
+
+// Telemetry sets how batches fare from now on.
+func (w *HostWorld) Telemetry(mode string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mode = mode
+	return nil
+}
+
+// Bodies are the batches so far.
+func (w *HostWorld) Bodies() []Delivery {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]Delivery(nil), w.deliveries...)
+}
+
+// Close ends the host.
+func (w *HostWorld) Close() error { return w.Host.Close() }
+
+type hostExchange struct {
+	w *HostWorld
+	s *host.Stream
+}
+
+// Send starts a request on a worker.
+func (w *HostWorld) Send(worker int, r Request) (Exchange, error) {
+	req := host.Request{Method: r.Method, Route: r.Route, NoRoute: r.NoRoute, Path: "/" + r.Route}
+	if r.GRPC {
+		req.Headers = append(req.Headers, host.H("content-type", "application/grpc")...)
+	}
+	if r.ID != "" {
+		req.Headers = append(req.Headers, host.H("x-request-id", r.ID)...)
+	}
+	return &hostExchange{w, w.Host.Worker(worker).Request(req)}, nil
+}
+
+// End lets the upstream answer, if it was called.
+func (e *hostExchange) End(answer string, latency time.Duration) (Reply, error) {
+	if a := e.s.Action(); a == host.Continued || a == host.Bypassed {
+		if latency > 0 {
+			e.w.Host.Advance(latency)
+		}
+		if answer == "abort" {
+			e.s.Abort(true)
+		} else {
+			resp, err := response(answer)
+			if err != nil {
+				return Reply{}, err
+			}
+			e.s.Respond(resp)
+		}
+	}
+	res := e.s.Done()
+	reply := Reply{
+		Status: res.Status, Decision: res.Headers.Get("x-seawall-decision"), RetryAfter: res.Headers.Get("retry-after"),
+		GRPCStatus: res.Headers.Get("grpc-status"), Upstream: res.Upstream,
+	}
+	switch res.Action {
+	case host.Failed:
+		reply.Note = "(vm dead)"
+	case host.Bypassed:
+		reply.Note = "(bypassed)"
+	}
+	return reply, nil
+}
+
+func response(answer string) (host.Response, error) {
+	switch answer {
+	case "reset":
+		return host.UpstreamReset, nil
+	case "timeout":
+		return host.RouteTimeout, nil
+	case "refused":
+		return host.ConnectRefused, nil
+	case "no-healthy":
+		return host.NoHealthyUpstream, nil
+	case "overflow":
+		return host.Overflow, nil
+	case "mid-reset":
+		return host.MidBodyReset, nil
+	}
+	status, grpc, isGRPC := strings.Cut(answer, "/")
+	code, err := strconv.Atoi(status)
+	if err != nil {
+		return host.Response{}, fmt.Errorf("upstream=%s: %w", answer, err)
+	}
+	resp := host.Response{Code: code, Headers: host.H("content-type", "text/plain")}
+	if isGRPC {
+		resp.Headers = host.H("content-type", "application/grpc")
+		resp.Trailers = host.H("grpc-status", grpc)
+	}
+	return resp, nil
+}

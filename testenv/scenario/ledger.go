@@ -1,0 +1,135 @@
+package scenario
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/seawall-mesh/seawall/filter/contract"
+)
+
+// ledger is what the accepted batches say together.
+type ledger struct {
+	batches     []contract.Batch // accepted, each once
+	counts      map[string]map[string]uint64
+	breakers    map[string]contract.BreakerState
+	events      []contract.Event
+	vms         map[string]contract.Counters
+	undelivered bool // the last batch of some VM was not accepted
+}
+
+// read decodes deliveries strictly, and holds the filter to what a Batch
+// promises: one (node, vm, seq) has one content for ever, and no gaps.
+func read(deliveries []Delivery) (*ledger, error) {
+	l := &ledger{counts: map[string]map[string]uint64{}, breakers: map[string]contract.BreakerState{}, vms: map[string]contract.Counters{}}
+	type key struct {
+		node, vm string
+		seq      uint64
+	}
+	bodies := map[key][]byte{}
+	accepted := map[key]bool{}
+	next := map[string]uint64{}
+	pending := map[key]bool{}
+	for i, d := range deliveries {
+		var b contract.Batch
+		dec := json.NewDecoder(bytes.NewReader(d.Body))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&b); err != nil {
+			return nil, fmt.Errorf("batch %d: %w", i, err)
+		}
+		if err := wellFormed(b); err != nil {
+			return nil, fmt.Errorf("batch %d (vm %.8s seq %d): %w", i, b.VM, b.Seq, err)
+		}
+		k := key{b.Node, b.VM, b.Seq}
+		if old, seen := bodies[k]; seen && !bytes.Equal(old, d.Body) {
+			return nil, fmt.Errorf("batch %d: vm %.8s seq %d was sent with other bytes before", i, b.VM, b.Seq)
+		} else if !seen {
+			if b.Seq != next[b.VM]+1 {
+				return nil, fmt.Errorf("batch %d: vm %.8s seq %d follows %d", i, b.VM, b.Seq, next[b.VM])
+			}
+			next[b.VM] = b.Seq
+			bodies[k] = d.Body
+			pending[k] = true
+		}
+		if !d.Accepted || accepted[k] {
+			continue
+		}
+		accepted[k] = true
+		delete(pending, k)
+		l.add(b)
+	}
+	for k := range pending {
+		if k.seq == next[k.vm] {
+			l.undelivered = true
+		}
+	}
+	slices.SortStableFunc(l.events, eventOrder)
+	return l, nil
+}
+
+func wellFormed(b contract.Batch) error {
+	switch {
+	case b.Schema != contract.BatchSchema:
+		return fmt.Errorf("schema %d", b.Schema)
+	case len(b.VM) != 32 || len(b.Boot) != 32:
+		return fmt.Errorf("vm %q and boot %q want 32 hex digits", b.VM, b.Boot)
+	case b.Node == "" || b.Seq == 0:
+		return fmt.Errorf("node %q seq %d", b.Node, b.Seq)
+	case len(b.Rows) > 1000:
+		return fmt.Errorf("%d rows", len(b.Rows))
+	}
+	for _, r := range b.Rows {
+		if r.Minute > b.AtNS/60e9+1 {
+			return fmt.Errorf("minute %d is after it was frozen", r.Minute)
+		}
+		for _, c := range r.Counts {
+			if _, ok := contract.ParseOutcome(c.Outcome); !ok || c.N == 0 {
+				return fmt.Errorf("count %+v", c)
+			}
+		}
+	}
+	return nil
+}
+
+func (l *ledger) add(b contract.Batch) {
+	l.batches = append(l.batches, b)
+	l.vms[b.VM] = b.Counters
+	l.events = append(l.events, b.Events...)
+	for _, r := range b.Rows {
+		name := r.Service + "/" + r.Route
+		if l.counts[name] == nil {
+			l.counts[name] = map[string]uint64{}
+		}
+		for _, c := range r.Counts {
+			l.counts[name][c.Outcome] += c.N
+		}
+	}
+	for _, s := range b.Breakers {
+		name := s.Service + "/" + s.Route
+		if old, known := l.breakers[name]; !known || s.Gen >= old.Gen {
+			l.breakers[name] = s
+		}
+	}
+}
+
+// counter sums one of the cumulative counters over all VMs.
+func (l *ledger) counter(name string) uint64 {
+	var n uint64
+	for _, c := range l.vms {
+		n += map[string]uint64{
+			"requests": c.Requests, "unknownRoutes": c.UnknownRoutes, "panics": c.Panics,
+			"casExhausted": c.CASExhausted, "droppedRows": c.DroppedRows, "droppedEvents": c.DroppedEvents,
+			"rejectedBatches": c.Rejected,
+		}[name]
+	}
+	return n
+}
+
+// start is the world's time 0 in Unix ns.
+func (l *ledger) start(w World) int64 {
+	if e, ok := w.(interface{ Epoch() int64 }); ok {
+		return e.Epoch()
+	}
+	return 0
+}

@@ -1,0 +1,344 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/seawall-mesh/seawall/filter/contract"
+)
+
+// ErrUnsupported is what a World returns for a step that it cannot do. The
+// whole scenario then counts as not run there.
+var ErrUnsupported = errors.New("not supported in this world")
+
+// Request is what a client sends. A World maps the route's name to a host and
+// a path that its router resolves to it.
+type Request struct {
+	Method  string
+	Route   string // service/route
+	NoRoute bool
+	GRPC    bool
+	ID      string // x-request-id; "" lets the edge make one
+}
+
+// Reply is what the client got.
+type Reply struct {
+	Status     int // 0: none
+	Decision   string
+	RetryAfter string
+	GRPCStatus string
+	Upstream   bool // the upstream was called
+	Note       string
+}
+
+// World is a data plane with an upstream whose answers the script gives.
+type World interface {
+	// Until lets time pass until d after the start.
+	Until(d time.Duration) error
+	// Now is the time since the start.
+	Now() time.Duration
+	// Workers is how many there are.
+	Workers() int
+	// Send starts a request. End gives it its upstream's answer, and returns
+	// what the client got.
+	Send(worker int, r Request) (Exchange, error)
+	// Push applies a plan; false is a refusal by the data plane.
+	Push(plan []byte) (accepted bool, err error)
+	// Trap lets a worker's VM die.
+	Trap(worker int) error
+	// Telemetry sets how batches fare.
+	Telemetry(mode string) error
+	// Bodies are all batches that came in, accepted or not, in order.
+	Bodies() []Delivery
+	Close() error
+}
+
+// Exchange is a request in flight.
+type Exchange interface {
+	End(answer string, latency time.Duration) (Reply, error)
+}
+
+// Delivery is one POST of a batch.
+type Delivery struct {
+	Body     []byte
+	Accepted bool // stored, whether or not the filter hears of it
+}
+
+// settle is how long a run goes on after its last step, for batches to arrive.
+const settle = 5 * time.Second
+
+type runner struct {
+	w      World
+	s      *Scenario
+	trace  strings.Builder
+	turn   int
+	held   map[string]Exchange
+	heldBy map[string]Request
+	sent   map[string]uint64 // by route
+	lossy  bool
+	ledger *ledger
+	errs   []error
+}
+
+// Run plays a scenario in a World, and returns the trace. The error joins all
+// that was not as expected; it is ErrUnsupported where the World cannot do it.
+func Run(_ context.Context, s *Scenario, w World) (string, error) {
+	r := &runner{w: w, s: s, held: map[string]Exchange{}, heldBy: map[string]Request{}, sent: map[string]uint64{}}
+	var last time.Duration
+	for _, step := range s.Steps {
+		if err := w.Until(step.At); err != nil {
+			return r.trace.String(), fmt.Errorf("script:%d: %w", step.Line, err)
+		}
+		if err := r.step(step); err != nil {
+			return r.trace.String(), fmt.Errorf("script:%d: %w", step.Line, err)
+		}
+		last = step.At
+	}
+	if err := w.Until(max(last, w.Now()) + settle); err != nil {
+		return r.trace.String(), err
+	}
+	r.finish()
+	return r.trace.String(), errors.Join(r.errs...)
+}
+
+func (r *runner) failf(step Step, format string, args ...any) {
+	r.errs = append(r.errs, fmt.Errorf("script:%d: %s: %s", step.Line, step.Text, fmt.Sprintf(format, args...)))
+}
+
+func (r *runner) step(step Step) error {
+	switch do := step.Do.(type) {
+	case Send:
+		return r.send(step, do)
+	case Release:
+		ex, ok := r.held[do.Name]
+		if !ok {
+			return fmt.Errorf("release %s: nothing is held by that name", do.Name)
+		}
+		delete(r.held, do.Name)
+		reply, err := ex.End(do.Answer, do.Latency)
+		if err != nil {
+			return err
+		}
+		r.check(step, do.Want, reply)
+		r.tracef(step.At, "release %s upstream=%s -> %s", do.Name, do.Answer, reply)
+	case Push:
+		return r.push(step, do)
+	case Telemetry:
+		r.tracef(step.At, "telemetry %s", do.Mode)
+		return r.w.Telemetry(do.Mode)
+	case Trap:
+		r.lossy = true
+		r.tracef(step.At, "trap")
+		return r.w.Trap(do.Worker % r.w.Workers())
+	case Expect:
+		r.expect(step, do)
+	}
+	return nil
+}
+
+func (r *runner) send(step Step, do Send) error {
+	var last string
+	var times int
+	flush := func() {
+		if times == 0 {
+			return
+		}
+		prefix := ""
+		if times > 1 {
+			prefix = strconv.Itoa(times) + "x "
+		}
+		r.tracef(step.At, "%s%s", prefix, last)
+		times = 0
+	}
+	for range do.Times {
+		worker := do.Worker
+		if worker < 0 {
+			worker = r.turn
+			r.turn++
+		}
+		ex, err := r.w.Send(worker%r.w.Workers(), do.Request)
+		if err != nil {
+			return err
+		}
+		r.sent[do.Request.Route]++
+		line := fmt.Sprintf("%s %s", do.Request.Method, do.Request.Route)
+		if do.Hold != "" {
+			if r.held[do.Hold] != nil {
+				return fmt.Errorf("hold=%s: that name is taken", do.Hold)
+			}
+			r.held[do.Hold] = ex
+			r.tracef(step.At, "hold %s %s", do.Hold, line)
+			return nil
+		}
+		reply, err := ex.End(do.Answer, do.Latency)
+		if err != nil {
+			return err
+		}
+		r.check(step, do.Want, reply)
+		if reply.Upstream {
+			line += " upstream=" + do.Answer
+		}
+		if line = fmt.Sprintf("%s -> %s", line, reply); line != last {
+			flush()
+			last = line
+		}
+		times++
+	}
+	flush()
+	return nil
+}
+
+func (r *runner) push(step Step, do Push) error {
+	plan := r.s.Files[do.File]
+	if !strings.HasSuffix(do.File, ".raw") {
+		var err error
+		if plan, err = Fill(plan); err != nil {
+			return err
+		}
+	}
+	ok, err := r.w.Push(plan)
+	if err != nil {
+		return err
+	}
+	got := map[bool]string{true: "ack", false: "nack"}[ok]
+	if do.Want != "" && do.Want != got {
+		r.failf(step, "got %s", got)
+	}
+	r.tracef(step.At, "push %s -> %s", do.File, got)
+	return nil
+}
+
+// String is the reply as scripts and traces write it.
+func (r Reply) String() string {
+	s := strconv.Itoa(r.Status)
+	for _, part := range []string{r.Decision, kv("retry-after", r.RetryAfter), kv("grpc-status", r.GRPCStatus), r.Note} {
+		if part != "" {
+			s += " " + part
+		}
+	}
+	return s
+}
+
+func kv(k, v string) string {
+	if v == "" {
+		return ""
+	}
+	return k + "=" + v
+}
+
+func (r *runner) check(step Step, want *Want, got Reply) {
+	if want == nil {
+		return
+	}
+	if want.Status != got.Status || want.Decision != got.Decision {
+		r.failf(step, "got %s", got)
+		return
+	}
+	have := map[string]string{
+		"retry-after": got.RetryAfter, "grpc-status": got.GRPCStatus,
+		"upstream": map[bool]string{true: "yes", false: "no"}[got.Upstream],
+	}
+	for _, v := range want.Values {
+		if have[v.Key] != v.Value {
+			r.failf(step, "%s is %q", v.Key, have[v.Key])
+		}
+	}
+}
+
+func (r *runner) tracef(at time.Duration, format string, args ...any) {
+	fmt.Fprintf(&r.trace, "%-6s %s\n", at, fmt.Sprintf(format, args...))
+}
+
+func (r *runner) expect(step Step, do Expect) {
+	l, err := read(r.w.Bodies())
+	if err != nil {
+		r.failf(step, "%v", err)
+		return
+	}
+	for _, want := range do.Values {
+		var got string
+		switch do.Kind {
+		case "breaker":
+			got = l.breakers[do.Subject].State
+			if got == "" {
+				got = "closed" // one that never left closed is not reported
+			}
+		case "count":
+			got = strconv.FormatUint(l.counts[do.Subject][want.Key], 10)
+		default:
+			got = strconv.FormatUint(l.counter(want.Key), 10)
+		}
+		if got != want.Value {
+			r.failf(step, "%s is %s", want.Key, got)
+		}
+	}
+}
+
+// finish writes what telemetry says in the end, and checks what always holds.
+func (r *runner) finish() {
+	l, err := read(r.w.Bodies())
+	if err != nil {
+		r.errs = append(r.errs, err)
+		return
+	}
+	for _, e := range l.events {
+		at := time.Duration(e.AtNS - l.start(r.w))
+		line := fmt.Sprintf("%s %s/%s %s -> %s", e.Kind, e.Service, e.Route, e.From, e.To)
+		if e.Kind != "breaker" {
+			line = strings.TrimSuffix(e.Kind+" "+e.Service+"/"+e.Route, " /")
+		}
+		if e.Cause != "" {
+			line += " cause=" + e.Cause
+		}
+		fmt.Fprintf(&r.trace, "event  %s at %s\n", line, at.Round(time.Millisecond))
+	}
+	for _, name := range sorted(l.breakers) {
+		fmt.Fprintf(&r.trace, "breaker %s %s\n", name, l.breakers[name].State)
+	}
+	for _, name := range sorted(l.counts) {
+		fmt.Fprintf(&r.trace, "count  %s", name)
+		for _, o := range sorted(l.counts[name]) {
+			fmt.Fprintf(&r.trace, " %s=%d", o, l.counts[name][o])
+		}
+		r.trace.WriteString("\n")
+	}
+	if !r.lossy && len(r.held) == 0 && !l.undelivered {
+		for _, route := range sorted(r.sent) {
+			if !strings.Contains(route, "/") {
+				continue // no row
+			}
+			var n uint64
+			for _, c := range l.counts[route] {
+				n += c
+			}
+			if n != r.sent[route] {
+				r.errs = append(r.errs, fmt.Errorf("%s: %d requests sent, %d counted", route, r.sent[route], n))
+			}
+		}
+	}
+}
+
+func sorted[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// eventOrder is by time, then by what makes one breaker's events follow.
+func eventOrder(a, b contract.Event) int {
+	if a.AtNS != b.AtNS {
+		return int(min(max(a.AtNS-b.AtNS, -1), 1))
+	}
+	if c := strings.Compare(a.Service+"/"+a.Route, b.Service+"/"+b.Route); c != 0 {
+		return c
+	}
+	return int(min(max(int64(a.Gen)-int64(b.Gen), -1), 1))
+}
