@@ -65,8 +65,7 @@ func (a *Admin) do(ctx context.Context, method, path string) (int, []byte, error
 	}
 	resp, err := a.client.Do(req)
 	if err != nil {
-		var ue *url.Error
-		if errors.As(err, &ue) {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
 			err = ue.Err
 		}
 		return 0, nil, fmt.Errorf("envoy admin %s%s: %w", a.address, path, err)

@@ -147,8 +147,7 @@ func withHint(err error, hint string) error {
 }
 
 func messageOf(err error) string {
-	var fe *FindError
-	if errors.As(err, &fe) {
+	if fe, ok := errors.AsType[*FindError](err); ok {
 		return fe.Message
 	}
 	return err.Error()
@@ -235,12 +234,10 @@ func part(parts []string, i int) int {
 // reasonOf drops the operation and path from an error that the caller names
 // itself.
 func reasonOf(err error) error {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		return pe.Err
 	}
-	var ee *exec.Error
-	if errors.As(err, &ee) {
+	if ee, ok := errors.AsType[*exec.Error](err); ok {
 		return ee.Err
 	}
 	return err

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -242,8 +243,8 @@ func pipDownload(ctx context.Context, cfg FindConfig, dir string) error {
 // pipReason is the last ERROR line of pip's output, or its last line.
 func pipReason(text string, err error) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
-		if msg, ok := strings.CutPrefix(strings.TrimSpace(lines[i]), "ERROR: "); ok {
+	for _, line := range slices.Backward(lines) {
+		if msg, ok := strings.CutPrefix(strings.TrimSpace(line), "ERROR: "); ok {
 			return msg
 		}
 	}

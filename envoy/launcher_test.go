@@ -332,7 +332,7 @@ func TestStopIsBounded(t *testing.T) {
 	require.NoError(t, l.Stop(context.Background()))
 	require.Less(t, time.Since(start), 9*time.Second, "8 s and a loaded machine")
 	require.False(t, alive(pid))
-	<-cut
+	require.Error(t, <-cut, "a request that outlasts the drain is cut")
 }
 
 func TestStopWithoutTime(t *testing.T) {

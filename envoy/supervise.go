@@ -288,8 +288,7 @@ func checkListen(ctx context.Context, addresses []string) error {
 		case errors.Is(err, syscall.EADDRINUSE):
 			errs = append(errs, fmt.Errorf("%w: another process listens on %s; stop it, or listen elsewhere (--listen)", ErrAddressInUse, addr))
 		default:
-			var oe *net.OpError
-			if errors.As(err, &oe) {
+			if oe, ok := errors.AsType[*net.OpError](err); ok {
 				err = oe.Err
 			}
 			errs = append(errs, fmt.Errorf("cannot listen on %s: %w", addr, err))

@@ -266,7 +266,7 @@ func TestTailTellsEveryLineOnce(t *testing.T) {
 		for _, rec := range seen.records {
 			got = append(got, rec.Message)
 		}
-		require.Equal(t, len(lines), len(got))
+		require.Len(t, got, len(lines))
 		for i := range lines {
 			require.Equal(t, lines[i], got[i])
 		}

@@ -93,7 +93,7 @@ var (
 	descSLOTotal    = desc("seawall_slo_window_requests", "Requests in the objective's window.", "slo", "service")
 	descSLOBad      = desc("seawall_slo_window_bad_requests", "Bad requests in the objective's window.", "slo", "service")
 	descSLOConsumed = desc("seawall_slo_budget_consumed_ratio", "Consumed share of the error budget; absent without requests.", "slo", "service")
-	descSLOBurn     = desc("seawall_slo_burn_rate", "Burn rate over a tier's long and short window; absent without requests.", "slo", "service", "tier", "window")
+	descSLOBurn     = desc("seawall_slo_burn_rate", "Burn rate over a tier's long and short window.", "slo", "service", "tier", "window")
 )
 
 // Describe sends nothing: the collector is unchecked, its series come and go
@@ -161,12 +161,8 @@ func (c *stateCollector) objectives(out chan<- prometheus.Metric, gauge func(*pr
 			gauge(descSLOConsumed, *s.Budget.Consumed, s.Name, s.Service)
 		}
 		for _, b := range s.Burn {
-			if b.LongRate != nil {
-				gauge(descSLOBurn, *b.LongRate, s.Name, s.Service, string(b.Tier), "long")
-			}
-			if b.ShortRate != nil {
-				gauge(descSLOBurn, *b.ShortRate, s.Name, s.Service, string(b.Tier), "short")
-			}
+			gauge(descSLOBurn, b.LongRate, s.Name, s.Service, string(b.Tier), "long")
+			gauge(descSLOBurn, b.ShortRate, s.Name, s.Service, string(b.Tier), "short")
 		}
 	}
 }

@@ -107,17 +107,19 @@ func compileBreaker(r *policy.Route) (*contract.Breaker, error) {
 		MultiplierPPM:       int64(b.Backoff.Multiplier),
 		Probes:              uint32(b.HalfOpen.Probes),
 		Successes:           uint32(b.HalfOpen.Successes),
-		ProbeExpiryNS:       probeExpiryStreamNS,
 		Failures:            slices.Compact(failures),
 	}
-	if r.Timeout.Request > 0 {
-		out.ProbeExpiryNS = int64(r.Timeout.Request) + probeExpirySlackNS
-	}
+	// Hashed before the expiry is set: an edit of the route's timeout must not
+	// reset its breaker.
 	identity, err := contentHash(out)
 	if err != nil {
 		return nil, err
 	}
 	out.Identity = identity
+	out.ProbeExpiryNS = probeExpiryStreamNS
+	if r.Timeout.Request > 0 {
+		out.ProbeExpiryNS = int64(r.Timeout.Request) + probeExpirySlackNS
+	}
 	return out, nil
 }
 
@@ -148,6 +150,11 @@ func encodePlan(plan contract.Plan) (planJSON []byte, hash string, err error) {
 	planJSON, err = json.Marshal(plan)
 	if err != nil {
 		return nil, "", fmt.Errorf("plan: %w", err)
+	}
+	// Envoy tells why a plugin refused its plan only in its log, so the filter's
+	// own reader has the first look at it.
+	if _, err := contract.ParsePlan(planJSON); err != nil {
+		return nil, "", fmt.Errorf("the filter would refuse this plan: %w", err)
 	}
 	return planJSON, plan.Hash, nil
 }

@@ -7,9 +7,9 @@ import (
 	"sort"
 )
 
-// maxPlanRoutes is the most routes that the filter takes in one plan
-// (contract.ParsePlan); beyond it vanished routes are not kept.
-const maxPlanRoutes = 4096
+// MaxPlanRoutes is the most routes that the filter takes in one plan
+// (contract.MaxRoutes); beyond it vanished routes are not kept.
+const MaxPlanRoutes = 4096
 
 // Retire returns next with the routes of prev that it no longer has, marked
 // retired in the plan. RDS and ECDS are not atomic: a request that was routed
@@ -60,7 +60,7 @@ func retirePlan(nextJSON, prevJSON []byte) ([]byte, error) {
 	}
 	live := len(next)
 	for _, r := range prev {
-		if r.Retired || have[r.Name] || len(next) >= maxPlanRoutes {
+		if r.Retired || have[r.Name] || len(next) >= MaxPlanRoutes {
 			continue
 		}
 		raw, err := setMember(r.raw, "retired", json.RawMessage("true"))

@@ -103,7 +103,7 @@ func (vm *VM) find(name []byte) *route {
 	full := string(name)
 	service, routeName, ok := strings.Cut(full, "/")
 	if !ok || service == "" || len(full) > contract.MaxString || vm.plan.unknown >= maxUnknown {
-		return vm.nameless
+		return nil
 	}
 	r := &route{service: service, name: routeName, priority: contract.Medium, unknown: routeName != "", tally: vm.tallyOf(full, service, routeName)}
 	vm.tallies[full] = r.tally

@@ -22,9 +22,9 @@ const (
 	statusUnimplemented   status = 12
 )
 
-// HostCall is one crossing between host and guest, for tests that let the VM
+// Crossing is one call between host and guest, for tests that let the VM
 // die or another worker run at that point.
-type HostCall struct {
+type Crossing struct {
 	Name     string // "proxy_set_shared_data", or of a callback "proxy_on_tick"
 	Key      string // of a shared-data call
 	Callback bool   // host to guest: the guest's code has not run yet
@@ -106,7 +106,7 @@ func instantiateEnv(ctx context.Context, rt wazero.Runtime) error {
 				if v.restricted && f.name != "proxy_log" {
 					panic(errRestricted)
 				}
-				if f.name != "proxy_get_shared_data" && f.name != "proxy_set_shared_data" && v.takeTrap(HostCall{Name: f.name}) {
+				if f.name != "proxy_get_shared_data" && f.name != "proxy_set_shared_data" && v.takeTrap(Crossing{Name: f.name}) {
 					panic(errInjected)
 				}
 				res := f.call(v, stack[:n])
@@ -214,7 +214,7 @@ func (v *vm) proxySetShared(a []uint64) status {
 
 // sharedAccess is where another worker may come between.
 func (v *vm) sharedAccess(name, key string) {
-	call := HostCall{Name: name, Key: key}
+	call := Crossing{Name: name, Key: key}
 	if v.takeTrap(call) {
 		panic(errInjected)
 	}

@@ -267,7 +267,7 @@ func TestTrap(t *testing.T) {
 	})
 	t.Run("at a host call that the test picks", func(t *testing.T) {
 		h := start(t, host.Config{})
-		h.Worker(0).TrapAt(func(c host.HostCall) bool { return c.Key == "fatal" })
+		h.Worker(0).TrapAt(func(c host.Crossing) bool { return c.Key == "fatal" })
 		require.Equal(t, "ok", do(h, 0, "set other v 0"))
 		r := h.Worker(0).Exchange(host.Request{Headers: host.H("x-cmd", "set fatal v 0")}, host.Response{})
 		require.Equal(t, host.Failed, r.Action)
@@ -369,7 +369,8 @@ func TestDeterminism(t *testing.T) {
 		h.Advance(time.Second)
 		return h.Logs()
 	}
-	require.Equal(t, trace(), trace())
+	first, second := trace(), trace()
+	require.Equal(t, first, second)
 }
 
 func TestWorkersInParallel(t *testing.T) {

@@ -38,8 +38,8 @@ type thread struct {
 	handle   *handle            // what new streams use; nil: the filter is bypassed
 	lastLoad time.Time
 
-	trapAt     func(HostCall) bool
-	interleave func(HostCall)
+	trapAt     func(Crossing) bool
+	interleave func(Crossing)
 }
 
 // handle is a plugin in a VM. The thread holds one reference, each stream
@@ -71,6 +71,14 @@ func (w *Worker) Dead() error {
 	return w.t.handle.vm.failed
 }
 
+// MemoryBytes is how much linear memory the worker's VM has.
+func (w *Worker) MemoryBytes() uint32 {
+	if w.t.handle == nil || w.t.handle.vm.closed {
+		return 0
+	}
+	return w.t.handle.vm.mod.Memory().Size()
+}
+
 // Kill lets the worker's VM die now, as by a trap in its tick.
 func (w *Worker) Kill() {
 	if w.t.handle != nil && w.t.handle.vm.failed == nil {
@@ -80,11 +88,11 @@ func (w *Worker) Kill() {
 
 // TrapAt asks f before every callback and host call of this worker's VMs; where
 // it says true the VM traps there. nil ends that.
-func (w *Worker) TrapAt(f func(HostCall) bool) { w.t.trapAt = f }
+func (w *Worker) TrapAt(f func(Crossing) bool) { w.t.trapAt = f }
 
 // Interleave runs f before each shared-data access of this worker's VMs, which
 // is where another worker's callback can come between. nil ends that.
-func (w *Worker) Interleave(f func(HostCall)) { w.t.interleave = f }
+func (w *Worker) Interleave(f func(Crossing)) { w.t.interleave = f }
 
 func (h *Host) newThread(kind Kind, index int) *thread {
 	return &thread{h: h, kind: kind, index: index, vms: map[vmKey]*vm{}, handles: map[string]*handle{}}
@@ -293,6 +301,7 @@ func (t *thread) forStream() (*handle, bool) {
 		h.life.Unlock()
 		hd.release()
 		return next, true
+	default:
+		return hd, false
 	}
-	return hd, false
 }

@@ -209,7 +209,7 @@ func (v *vm) callback(c *wasmContext, name string, args ...uint64) (res uint64, 
 }
 
 func (v *vm) invoke(name string, args []uint64) (uint64, error) {
-	if trap := v.takeTrap(HostCall{Name: name, Callback: true}); trap {
+	if trap := v.takeTrap(Crossing{Name: name, Callback: true}); trap {
 		return 0, errInjected
 	}
 	fn := v.funcs[name]
@@ -228,7 +228,7 @@ func (v *vm) invoke(name string, args []uint64) (uint64, error) {
 }
 
 // takeTrap asks the test whether the VM shall die here.
-func (v *vm) takeTrap(call HostCall) bool {
+func (v *vm) takeTrap(call Crossing) bool {
 	return v.thread != nil && v.thread.trapAt != nil && v.thread.trapAt(call)
 }
 

@@ -2,7 +2,7 @@
 //
 // [Binary] finds or installs one and fails the test, saying what to do, where
 // none can be had. SEAWALL_ENVOY=off skips the test instead and counts it: each
-// skipped scenario is one line in the file that SEAWALL_SKIPPED names, so that
+// skipped scenario is one line in the file that SEAWALL_NOT_RUN names, so that
 // `make test` can end with how many were not run.
 //
 // [Start] runs one process, unsupervised, to be killed, stopped and looked at;

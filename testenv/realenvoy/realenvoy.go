@@ -28,8 +28,8 @@ const (
 	// SwitchEnv is the variable that, set to "off", skips every test that needs
 	// an Envoy.
 	SwitchEnv = "SEAWALL_ENVOY"
-	// SkippedEnv names the file to which the name of each skipped test goes.
-	SkippedEnv = "SEAWALL_SKIPPED"
+	// NotRunEnv names the file to which the name of each skipped test goes.
+	NotRunEnv = "SEAWALL_NOT_RUN"
 
 	findTimeout  = 3 * time.Minute
 	startTimeout = 30 * time.Second
@@ -41,7 +41,7 @@ const (
 func Binary(t testing.TB) envoy.Binary {
 	t.Helper()
 	if os.Getenv(SwitchEnv) == "off" {
-		countSkipped(t)
+		countNotRun(t)
 		t.Skip("scenario not run: " + SwitchEnv + "=off")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), findTimeout)
@@ -53,9 +53,9 @@ func Binary(t testing.TB) envoy.Binary {
 	return bin
 }
 
-func countSkipped(t testing.TB) {
+func countNotRun(t testing.TB) {
 	t.Helper()
-	path := os.Getenv(SkippedEnv)
+	path := os.Getenv(NotRunEnv)
 	if path == "" {
 		return
 	}

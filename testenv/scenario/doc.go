@@ -13,6 +13,7 @@
 // The script:
 //
 //	workers 1 2                                                  # run with each of these
+//	mask retry-after                                             # re-opened breakers have jitter
 //	at 0s: 5x POST payments/charge upstream=503 -> 503
 //	at 1s: worker=1 POST payments/charge -> 503 breaker-open retry-after=59
 //	at 2s: hold=slow GET payments/charge                         # stays in flight

@@ -173,6 +173,7 @@ func (e *hostExchange) End(answer string, latency time.Duration) (Reply, error) 
 		reply.Note = "(vm dead)"
 	case host.Bypassed:
 		reply.Note = "(bypassed)"
+	default:
 	}
 	return reply, nil
 }

@@ -9,20 +9,21 @@ import (
 	"github.com/seawall-mesh/seawall/filter/contract"
 )
 
-// ledger is what the accepted batches say together.
-type ledger struct {
-	batches     []contract.Batch // accepted, each once
-	counts      map[string]map[string]uint64
-	breakers    map[string]contract.BreakerState
-	events      []contract.Event
-	vms         map[string]contract.Counters
-	undelivered bool // the last batch of some VM was not accepted
+// Ledger is what the accepted batches say together.
+type Ledger struct {
+	Batches     []contract.Batch                 // accepted, each once
+	Counts      map[string]map[string]uint64     // by "service/route" and outcome
+	Breakers    map[string]contract.BreakerState // by "service/route"
+	Events      []contract.Event                 // in order of time
+	Counters    map[string]contract.Counters     // by vm
+	Undelivered bool                             // the last batch of some VM was not accepted
 }
 
-// read decodes deliveries strictly, and holds the filter to what a Batch
-// promises: one (node, vm, seq) has one content for ever, and no gaps.
-func read(deliveries []Delivery) (*ledger, error) {
-	l := &ledger{counts: map[string]map[string]uint64{}, breakers: map[string]contract.BreakerState{}, vms: map[string]contract.Counters{}}
+// Read decodes deliveries strictly, and holds the filter to what a Batch
+// promises: one (node, vm, seq) has one content for ever, and no gaps. The
+// error names the delivery.
+func Read(deliveries []Delivery) (*Ledger, error) {
+	l := &Ledger{Counts: map[string]map[string]uint64{}, Breakers: map[string]contract.BreakerState{}, Counters: map[string]contract.Counters{}}
 	type key struct {
 		node, vm string
 		seq      uint64
@@ -61,10 +62,10 @@ func read(deliveries []Delivery) (*ledger, error) {
 	}
 	for k := range pending {
 		if k.seq == next[k.vm] {
-			l.undelivered = true
+			l.Undelivered = true
 		}
 	}
-	slices.SortStableFunc(l.events, eventOrder)
+	slices.SortStableFunc(l.Events, eventOrder)
 	return l, nil
 }
 
@@ -92,31 +93,31 @@ func wellFormed(b contract.Batch) error {
 	return nil
 }
 
-func (l *ledger) add(b contract.Batch) {
-	l.batches = append(l.batches, b)
-	l.vms[b.VM] = b.Counters
-	l.events = append(l.events, b.Events...)
+func (l *Ledger) add(b contract.Batch) {
+	l.Batches = append(l.Batches, b)
+	l.Counters[b.VM] = b.Counters
+	l.Events = append(l.Events, b.Events...)
 	for _, r := range b.Rows {
 		name := r.Service + "/" + r.Route
-		if l.counts[name] == nil {
-			l.counts[name] = map[string]uint64{}
+		if l.Counts[name] == nil {
+			l.Counts[name] = map[string]uint64{}
 		}
 		for _, c := range r.Counts {
-			l.counts[name][c.Outcome] += c.N
+			l.Counts[name][c.Outcome] += c.N
 		}
 	}
 	for _, s := range b.Breakers {
 		name := s.Service + "/" + s.Route
-		if old, known := l.breakers[name]; !known || s.Gen >= old.Gen {
-			l.breakers[name] = s
+		if old, known := l.Breakers[name]; !known || s.Gen >= old.Gen {
+			l.Breakers[name] = s
 		}
 	}
 }
 
-// counter sums one of the cumulative counters over all VMs.
-func (l *ledger) counter(name string) uint64 {
+// Counter sums one of the cumulative counters over all VMs, by its JSON name.
+func (l *Ledger) Counter(name string) uint64 {
 	var n uint64
-	for _, c := range l.vms {
+	for _, c := range l.Counters {
 		n += map[string]uint64{
 			"requests": c.Requests, "unknownRoutes": c.UnknownRoutes, "panics": c.Panics,
 			"casExhausted": c.CASExhausted, "droppedRows": c.DroppedRows, "droppedEvents": c.DroppedEvents,
@@ -124,12 +125,4 @@ func (l *ledger) counter(name string) uint64 {
 		}[name]
 	}
 	return n
-}
-
-// start is the world's time 0 in Unix ns.
-func (l *ledger) start(w World) int64 {
-	if e, ok := w.(interface{ Epoch() int64 }); ok {
-		return e.Epoch()
-	}
-	return 0
 }

@@ -23,6 +23,7 @@ type Scenario struct {
 	Title   string // the first line of the description
 	Workers []int  // the numbers of workers to run with
 	Steps   []Step
+	Mask    bool // the trace leaves out Retry-After, which has jitter
 	Files   map[string][]byte
 	Trace   string
 }
@@ -121,13 +122,17 @@ func Parse(data []byte) (*Scenario, error) {
 func (s *Scenario) line(n int, line string) error {
 	if rest, ok := strings.CutPrefix(line, "workers "); ok {
 		s.Workers = nil
-		for _, w := range strings.Fields(rest) {
+		for w := range strings.FieldsSeq(rest) {
 			k, err := strconv.Atoi(w)
 			if err != nil || k < 1 || k > maxWorkers {
 				return fmt.Errorf("workers %q: want 1 to %d", w, maxWorkers)
 			}
 			s.Workers = append(s.Workers, k)
 		}
+		return nil
+	}
+	if line == "mask retry-after" {
+		s.Mask = true
 		return nil
 	}
 	rest, ok := strings.CutPrefix(line, "at ")

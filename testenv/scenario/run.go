@@ -42,6 +42,8 @@ type World interface {
 	Until(d time.Duration) error
 	// Now is the time since the start.
 	Now() time.Duration
+	// Epoch is the wall clock at the start, in Unix ns.
+	Epoch() int64
 	// Workers is how many there are.
 	Workers() int
 	// Send starts a request. End gives it its upstream's answer, and returns
@@ -81,7 +83,6 @@ type runner struct {
 	heldBy map[string]Request
 	sent   map[string]uint64 // by route
 	lossy  bool
-	ledger *ledger
 	errs   []error
 }
 
@@ -180,6 +181,9 @@ func (r *runner) send(step Step, do Send) error {
 			return err
 		}
 		r.check(step, do.Want, reply)
+		if r.s.Mask && reply.RetryAfter != "" {
+			reply.RetryAfter = "…"
+		}
 		if reply.Upstream {
 			line += " upstream=" + do.Answer
 		}
@@ -215,13 +219,8 @@ func (r *runner) push(step Step, do Push) error {
 
 // String is the reply as scripts and traces write it.
 func (r Reply) String() string {
-	s := strconv.Itoa(r.Status)
-	for _, part := range []string{r.Decision, kv("retry-after", r.RetryAfter), kv("grpc-status", r.GRPCStatus), r.Note} {
-		if part != "" {
-			s += " " + part
-		}
-	}
-	return s
+	parts := []string{strconv.Itoa(r.Status), r.Decision, kv("retry-after", r.RetryAfter), kv("grpc-status", r.GRPCStatus), r.Note}
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), " ")
 }
 
 func kv(k, v string) string {
@@ -255,7 +254,7 @@ func (r *runner) tracef(at time.Duration, format string, args ...any) {
 }
 
 func (r *runner) expect(step Step, do Expect) {
-	l, err := read(r.w.Bodies())
+	l, err := Read(r.w.Bodies())
 	if err != nil {
 		r.failf(step, "%v", err)
 		return
@@ -264,14 +263,14 @@ func (r *runner) expect(step Step, do Expect) {
 		var got string
 		switch do.Kind {
 		case "breaker":
-			got = l.breakers[do.Subject].State
+			got = l.Breakers[do.Subject].State
 			if got == "" {
 				got = "closed" // one that never left closed is not reported
 			}
 		case "count":
-			got = strconv.FormatUint(l.counts[do.Subject][want.Key], 10)
+			got = strconv.FormatUint(l.Counts[do.Subject][want.Key], 10)
 		default:
-			got = strconv.FormatUint(l.counter(want.Key), 10)
+			got = strconv.FormatUint(l.Counter(want.Key), 10)
 		}
 		if got != want.Value {
 			r.failf(step, "%s is %s", want.Key, got)
@@ -281,13 +280,13 @@ func (r *runner) expect(step Step, do Expect) {
 
 // finish writes what telemetry says in the end, and checks what always holds.
 func (r *runner) finish() {
-	l, err := read(r.w.Bodies())
+	l, err := Read(r.w.Bodies())
 	if err != nil {
 		r.errs = append(r.errs, err)
 		return
 	}
-	for _, e := range l.events {
-		at := time.Duration(e.AtNS - l.start(r.w))
+	for _, e := range l.Events {
+		at := time.Duration(e.AtNS - r.w.Epoch())
 		line := fmt.Sprintf("%s %s/%s %s -> %s", e.Kind, e.Service, e.Route, e.From, e.To)
 		if e.Kind != "breaker" {
 			line = strings.TrimSuffix(e.Kind+" "+e.Service+"/"+e.Route, " /")
@@ -297,23 +296,23 @@ func (r *runner) finish() {
 		}
 		fmt.Fprintf(&r.trace, "event  %s at %s\n", line, at.Round(time.Millisecond))
 	}
-	for _, name := range sorted(l.breakers) {
-		fmt.Fprintf(&r.trace, "breaker %s %s\n", name, l.breakers[name].State)
+	for _, name := range sorted(l.Breakers) {
+		fmt.Fprintf(&r.trace, "breaker %s %s\n", name, l.Breakers[name].State)
 	}
-	for _, name := range sorted(l.counts) {
+	for _, name := range sorted(l.Counts) {
 		fmt.Fprintf(&r.trace, "count  %s", name)
-		for _, o := range sorted(l.counts[name]) {
-			fmt.Fprintf(&r.trace, " %s=%d", o, l.counts[name][o])
+		for _, o := range sorted(l.Counts[name]) {
+			fmt.Fprintf(&r.trace, " %s=%d", o, l.Counts[name][o])
 		}
 		r.trace.WriteString("\n")
 	}
-	if !r.lossy && len(r.held) == 0 && !l.undelivered {
+	if !r.lossy && len(r.held) == 0 && !l.Undelivered {
 		for _, route := range sorted(r.sent) {
 			if !strings.Contains(route, "/") {
 				continue // no row
 			}
 			var n uint64
-			for _, c := range l.counts[route] {
+			for _, c := range l.Counts[route] {
 				n += c
 			}
 			if n != r.sent[route] {

@@ -2,7 +2,6 @@ package upstream_test
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -135,7 +134,7 @@ func TestHangAndLatency(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.Error(t, <-failed, "closing ends what hangs")
 	_, err = net.Dial("tcp", addr)
-	require.True(t, errors.Is(err, syscall.ECONNREFUSED), "a provider that is down: %v", err)
+	require.ErrorIs(t, err, syscall.ECONNREFUSED, "a provider that is down")
 }
 
 func TestLedger(t *testing.T) {

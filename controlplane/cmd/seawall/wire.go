@@ -1,7 +1,16 @@
 package main
 
-import "github.com/seawall-mesh/seawall/controlplane/cli"
+import (
+	"context"
+
+	"github.com/seawall-mesh/seawall/controlplane/app"
+	"github.com/seawall-mesh/seawall/controlplane/cli"
+	"github.com/seawall-mesh/seawall/controlplane/demo"
+)
 
 // wire gives the commands the parts that they run. They are named here and not
 // in package cli, so that its tests need no Envoy.
-func wire(*cli.Env) {}
+func wire(env *cli.Env) {
+	env.Up = func(ctx context.Context, o cli.UpOptions) error { return app.Run(ctx, app.Options(o)) }
+	env.Demo = func(ctx context.Context, o cli.DemoOptions) error { return demo.Run(ctx, demo.Options(o)) }
+}

@@ -208,6 +208,9 @@ func (e *envoy) answer(k kind, resp *discoveryv3.DeltaDiscoveryResponse) {
 			}
 			reply.ErrorDetail = &rpcstatus.Status{Code: 13, Message: text}
 			e.out <- reply
+			if (k == cds || k == eds) && !e.asked[lds] {
+				e.subscribe(lds, nil, nil) // Envoy's start goes on, too
+			}
 			return
 		}
 	}

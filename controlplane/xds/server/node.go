@@ -29,7 +29,7 @@ const (
 	maxWorkers = 1024
 	// settleFor is how long after a reconnect the request for the plan may
 	// take: an Envoy asks for all it had at once, types in any order.
-	settleFor = 2 * time.Second
+	settleFor = 5 * time.Second
 )
 
 // phase is how far a node is on its way to its target; see doc.go.
@@ -116,6 +116,7 @@ type node struct {
 	good   *generation // acknowledged whole
 	fresh  bool        // the process has nothing and was sent nothing
 	routed []ir.Edge   // whose routes it may have, oldest first; none where unknown
+	before []ir.Edge   // routed of the process before, until it is sure that it was another
 	phase  phase
 	since  time.Time // of the phase
 	views  [kindCount]view
@@ -157,7 +158,18 @@ func (n *node) attach(now time.Time, st *stream, resumed bool) {
 		return
 	}
 	n.reject[ecds] = rejection{}
+	n.before = n.routed
 	n.fresh, n.run, n.routed, n.phase, n.views = true, nil, nil, phaseIdle, [kindCount]view{}
+}
+
+// resume takes back that the process is new: it had no clusters, which it asks
+// for first, but it has something else.
+func (n *node) resume() {
+	n.stream.resumed = true
+	if n.phase == phaseRejected {
+		return // it is shown its last good one
+	}
+	n.fresh, n.run, n.routed, n.phase, n.views = false, nil, n.before, phaseIdle, [kindCount]view{}
 }
 
 // retarget finds out what the node is to run.
@@ -377,8 +389,8 @@ func (n *node) onNack(now time.Time, k kind, text string) {
 	if r.versions == nil {
 		r.versions = map[string]string{}
 	}
-	for name := range r.versions { // forget what is no longer shown
-		if set := n.views[k].set; set != nil && set.byName[name] == nil {
+	for name, version := range r.versions { // forget what is no longer meant
+		if set := n.views[k].set; set != nil && (set.byName[name] == nil) != (version == "") {
 			delete(r.versions, name)
 		}
 	}
@@ -392,8 +404,8 @@ func (n *node) onNack(now time.Time, k kind, text string) {
 	r.tries++
 	r.retryAt = now.Add(backoff(n.cfg.RetryAfter, r.tries))
 	n.tell(now, slog.LevelWarn, EventRejected, fmt.Sprintf("%s rejected: %s", k, r.message))
-	if k != ecds || (n.phase != phasePlan && n.phase != phaseAll) {
-		return
+	if k != ecds || (n.phase != phasePlan && n.phase != phaseAll) || !n.views[ecds].shows(p.versions) {
+		return // not of the plan that it is on the way to now
 	}
 	switch {
 	case n.good == nil:

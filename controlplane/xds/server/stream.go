@@ -215,6 +215,9 @@ func (s *Server) handle(n *node, st *stream, req *discoveryv3.DeltaDiscoveryRequ
 		}
 	}
 	sub.request(k, req)
+	if first && len(req.GetInitialResourceVersions()) > 0 && !st.resumed {
+		n.resume()
+	}
 	if k == ecds && first && st.resumed {
 		n.heal.ackedAt = now // of what it has, acknowledged or not this side of our start
 		if n.adopt(req.GetInitialResourceVersions()) {

@@ -177,6 +177,16 @@ type view struct {
 	removals bool
 }
 
+// shows reports whether one of versions is in the view.
+func (v view) shows(versions map[string]string) bool {
+	for name, version := range versions {
+		if v.set != nil && v.set.byName[name].GetVersion() == version {
+			return true
+		}
+	}
+	return false
+}
+
 // next returns the response that brings the client to v, nil if it is there
 // or has one outstanding. What held says is not sent again unless asked for.
 func (s *subscription) next(k kind, v view, held func(name, version string) bool) *discoveryv3.DeltaDiscoveryResponse {

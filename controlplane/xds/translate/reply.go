@@ -47,9 +47,9 @@ var replies = []reply{
 }
 
 // ownReply is true for answers that the filter wrote itself: those pass
-// through untouched. Envoy gives each answer of its own a code detail, and none
-// to a Wasm plugin's unless the plugin names one.
-const ownReply = `!has(response.code_details) || response.code_details == "" || "x-seawall-decision" in response.headers`
+// through untouched. Envoy gives each answer of its own a code detail; the
+// filter's are named seawall_…, and a plugin that names none has none.
+const ownReply = `!has(response.code_details) || response.code_details.startsWith("seawall_")`
 
 // localReplies makes every answer of Envoy's a problem document, and for gRPC
 // callers, to whom the body is told as grpc-message, its title. Redirects stay

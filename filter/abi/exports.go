@@ -1,0 +1,75 @@
+//go:build wasip1
+
+package abi
+
+import "github.com/seawall-mesh/seawall/filter/plugin"
+
+// vm is the plugin of this Wasm VM. The callbacks have no receiver, so it is
+// the one global that the ABI forces on us.
+var vm *plugin.VM
+
+// Serve makes p the receiver of the proxy's callbacks. It is to be called once,
+// from init.
+func Serve(p *plugin.VM) { vm = p }
+
+// Actions that callbacks return.
+const (
+	actionContinue = 0
+	actionPause    = 1
+)
+
+//go:wasmexport proxy_abi_version_0_2_1
+func proxyABIVersion() {}
+
+//go:wasmexport proxy_on_vm_start
+func proxyOnVMStart(_, size uint32) uint32 {
+	begin()
+	return truth(vm.Start(config(bufferVMConfig, size)))
+}
+
+//go:wasmexport proxy_on_configure
+func proxyOnConfigure(root, size uint32) uint32 {
+	begin()
+	return truth(vm.Configure(root, config(bufferPluginConfig, size)))
+}
+
+//go:wasmexport proxy_on_context_create
+func proxyOnContextCreate(_, root uint32) {
+	if root != 0 {
+		vm.StreamOn(root)
+	}
+}
+
+//go:wasmexport proxy_on_request_headers
+func proxyOnRequestHeaders(id, _, _ uint32) uint32 {
+	begin()
+	if vm.RequestHeaders(id) {
+		return actionPause
+	}
+	return actionContinue
+}
+
+//go:wasmexport proxy_on_log
+func proxyOnLog(id uint32) {
+	begin()
+	vm.StreamDone(id)
+}
+
+//go:wasmexport proxy_on_tick
+func proxyOnTick(root uint32) {
+	begin()
+	vm.Tick(root)
+}
+
+//go:wasmexport proxy_on_http_call_response
+func proxyOnHTTPCallResponse(_, token, _, _, _ uint32) {
+	begin()
+	vm.CallDone(token)
+}
+
+func truth(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}

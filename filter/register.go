@@ -1,0 +1,10 @@
+//go:build wasip1
+
+package main
+
+import (
+	"github.com/seawall-mesh/seawall/filter/abi"
+	"github.com/seawall-mesh/seawall/filter/plugin"
+)
+
+func init() { abi.Serve(plugin.New(abi.Host{})) }

@@ -1,0 +1,129 @@
+package scenario_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-mesh/seawall/filter/contract"
+	"github.com/seawall-mesh/seawall/testenv/scenario"
+)
+
+func TestParse(t *testing.T) {
+	s, err := scenario.Parse([]byte(`Title here.
+-- next.json --
+{}
+-- script --
+workers 1 2  # both
+at 0s: 5x worker=1 POST payments/charge upstream=503 latency=2s -> 503 breaker-open retry-after=59
+at 0s: hold=a GET payments/ grpc id=r1
+at 1s: GET -
+at 1s: release a upstream=200/14 -> 200
+at 1s: push next.json -> ack
+at 1s: telemetry lost
+at 1s: trap worker=3
+at 2s: expect count payments/charge 5xx=5 ok=1
+at 2s: expect breaker payments/charge open
+-- trace --
+old
+`))
+	require.NoError(t, err)
+	require.Equal(t, "Title here.", s.Title)
+	require.Equal(t, []int{1, 2}, s.Workers)
+	require.Equal(t, "old\n", s.Trace)
+	var got []any
+	for _, step := range s.Steps {
+		got = append(got, step.Do)
+	}
+	require.Equal(t, []any{
+		scenario.Send{Times: 5, Worker: 1, Request: scenario.Request{Method: "POST", Route: "payments/charge"}, Answer: "503", Latency: 2 * time.Second,
+			Want: &scenario.Want{Status: 503, Decision: "breaker-open", Values: []scenario.KV{{Key: "retry-after", Value: "59"}}}},
+		scenario.Send{Times: 1, Worker: -1, Request: scenario.Request{Method: "GET", Route: "payments/", GRPC: true, ID: "r1"}, Hold: "a", Answer: "200"},
+		scenario.Send{Times: 1, Worker: -1, Request: scenario.Request{Method: "GET", Route: "-", NoRoute: true}, Answer: "200"},
+		scenario.Release{Name: "a", Answer: "200/14", Want: &scenario.Want{Status: 200}},
+		scenario.Push{File: "next.json", Want: "ack"},
+		scenario.Telemetry{Mode: "lost"},
+		scenario.Trap{Worker: 3},
+		scenario.Expect{Kind: "count", Subject: "payments/charge", Values: []scenario.KV{{Key: "5xx", Value: "5"}, {Key: "ok", Value: "1"}}},
+		scenario.Expect{Kind: "breaker", Subject: "payments/charge", Values: []scenario.KV{{Key: "state", Value: "open"}}},
+	}, got)
+}
+
+func TestParseErrors(t *testing.T) {
+	for _, tc := range []struct{ name, script, want string }{
+		{"empty", "", "no steps"},
+		{"no time", "GET a/b", "want `at TIME: STEP`"},
+		{"time goes back", "at 2s: GET a/b\nat 1s: GET a/b", "script:2: time 1s is before the previous step"},
+		{"negative time", "at -1s: GET a/b", "want 0s to"},
+		{"workers", "workers 0", "want 1 to 16"},
+		{"times", "at 0s: 0x GET a/b", "want 1x to"},
+		{"no route", "at 0s: GET", "want METHOD ROUTE"},
+		{"unknown setting", "at 0s: GET a/b colour=red", `"colour=red" is not known`},
+		{"upstream", "at 0s: GET a/b upstream=42", "want a status"},
+		{"gRPC status", "at 0s: GET a/b upstream=200/99", "0 to 16"},
+		{"expectation", "at 0s: GET a/b -> fine", "want a status first"},
+		{"no expectation", "at 0s: GET a/b ->", "nothing after ->"},
+		{"no such file", "at 0s: push x.json", "no such file"},
+		{"telemetry", "at 0s: telemetry off", "want one of"},
+		{"several held", "at 0s: 2x hold=a GET a/b", "one request has one name"},
+		{"expect", "at 0s: expect weather sunny", "want breaker, count or counter"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := scenario.Parse([]byte("-- script --\n" + tc.script + "\n"))
+			require.ErrorContains(t, err, tc.want)
+		})
+	}
+}
+
+func TestFill(t *testing.T) {
+	a, err := scenario.Fill([]byte(`{"routes":[{"name":"s/r","breaker":{"probes":1}}]}`))
+	require.NoError(t, err)
+	plan, err := contract.ParsePlan(a)
+	require.NoError(t, err)
+	require.Equal(t, "s", plan.Routes[0].Service)
+	require.EqualValues(t, 1, plan.Routes[0].Breaker.Probes)
+	require.EqualValues(t, 5, plan.Routes[0].Breaker.ConsecutiveFailures)
+	b, err := scenario.Fill([]byte(`{"routes":[{"name":"s/r","breaker":{"probes":2}}]}`))
+	require.NoError(t, err)
+	other, err := contract.ParsePlan(b)
+	require.NoError(t, err)
+	require.NotEqual(t, plan.Hash, other.Hash)
+	require.NotEqual(t, plan.Routes[0].Breaker.Identity, other.Routes[0].Breaker.Identity)
+	_, err = scenario.Fill([]byte("{"))
+	require.Error(t, err)
+}
+
+func FuzzParse(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := scenario.Parse(data)
+		if err != nil {
+			return
+		}
+		last := time.Duration(0)
+		for _, step := range s.Steps {
+			if step.At < last || step.Do == nil {
+				t.Fatalf("step %+v after %s", step, last)
+			}
+			last = step.At
+		}
+		for _, w := range s.Workers {
+			if w < 1 || w > 16 {
+				t.Fatalf("%d workers", w)
+			}
+		}
+	})
+}
