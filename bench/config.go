@@ -7,7 +7,7 @@ const nativePair = `
           - name: envoy.filters.http.admission_control
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.admission_control.v3.AdmissionControl
-              success_criteria: {http_criteria: {}, grpc_criteria: {}}
+              success_criteria: {http_criteria: {http_success_status: [{start: 100, end: 500}]}, grpc_criteria: {grpc_success_status: [0]}}
           - name: envoy.filters.http.fault
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault`

@@ -54,8 +54,9 @@ func spawn(cmd *exec.Cmd) (*process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	// Not reaped yet, so the pid is surely its own.
-	p, err := attach(cmd.Process.Pid)
+	// Not reaped yet, so the pid is surely its own, even if it has ended already:
+	// then it is a zombie, whose end must be told like any other.
+	p, err := attach(cmd.Process.Pid, readIdentity)
 	if err != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -85,7 +86,7 @@ func openProcess(id identity, exe string) (*process, error) {
 	if link, err := os.Readlink(procPath(id.PID, "exe")); err != nil || !sameExe(link, exe) {
 		return nil, errGone
 	}
-	p, err := attach(id.PID)
+	p, err := attach(id.PID, identify)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +108,7 @@ func sameExe(link, exe string) bool {
 	return link == exe
 }
 
-func attach(pid int) (*process, error) {
+func attach(pid int, look func(int) (identity, error)) (*process, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		if errors.Is(err, unix.ESRCH) {
@@ -115,7 +116,7 @@ func attach(pid int) (*process, error) {
 		}
 		return nil, fmt.Errorf("pidfd of process %d: %w", pid, err)
 	}
-	id, err := identify(pid)
+	id, err := look(pid)
 	if err != nil {
 		_ = unix.Close(fd)
 		return nil, err
@@ -217,22 +218,34 @@ func procPath(pid int, name string) string {
 
 // identify reads what makes a pid unique. A zombie is gone.
 func identify(pid int) (identity, error) {
+	id, state, err := readStat(pid)
+	if err == nil && (state == 'Z' || state == 'X') {
+		return identity{}, errGone
+	}
+	return id, err
+}
+
+// readIdentity is identify for a child of ours that nobody has reaped: a zombie
+// still counts.
+func readIdentity(pid int) (identity, error) {
+	id, _, err := readStat(pid)
+	return id, err
+}
+
+func readStat(pid int) (identity, byte, error) {
 	raw, err := os.ReadFile(procPath(pid, "stat"))
 	if err != nil {
-		return identity{}, errGone
+		return identity{}, 0, errGone
 	}
 	state, start, ok := parseStat(raw)
 	if !ok {
-		return identity{}, fmt.Errorf("process %d: /proc/%d/stat is not understood", pid, pid)
-	}
-	if state == 'Z' || state == 'X' {
-		return identity{}, errGone
+		return identity{}, 0, fmt.Errorf("process %d: /proc/%d/stat is not understood", pid, pid)
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return identity{}, fmt.Errorf("process %d: %w", pid, err)
+		return identity{}, 0, fmt.Errorf("process %d: %w", pid, err)
 	}
-	return identity{PID: pid, StartTick: start, BootID: strings.TrimSpace(string(boot))}, nil
+	return identity{PID: pid, StartTick: start, BootID: strings.TrimSpace(string(boot))}, state, nil
 }
 
 // parseStat reads state (field 3) and start time (field 22) of /proc/PID/stat.

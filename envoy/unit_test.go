@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -102,6 +103,18 @@ func TestProcessEnds(t *testing.T) {
 		<-p.exited
 		require.Equal(t, "exit status 7", p.exitReason())
 		require.ErrorIs(t, p.signal(syscall.SIGTERM), errGone)
+	})
+	t.Run("before we could look at it, a child", func(t *testing.T) {
+		cmd := exec.Command("/bin/true")
+		require.NoError(t, cmd.Start())
+		pid := cmd.Process.Pid
+		require.Eventually(t, func() bool { _, err := identify(pid); return errors.Is(err, errGone) }, 10*time.Second, time.Millisecond)
+		p, err := attach(pid, readIdentity)
+		require.NoError(t, err, "a zombie of ours is still ours")
+		_, err = attach(pid, identify)
+		require.ErrorIs(t, err, errGone, "to others it is gone")
+		require.NoError(t, cmd.Wait())
+		p.finish("test over")
 	})
 	t.Run("by SIGKILL when it ignores SIGTERM and time is up", func(t *testing.T) {
 		ready := filepath.Join(t.TempDir(), "ready")

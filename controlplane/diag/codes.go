@@ -59,6 +59,7 @@ const (
 	DuplicateRoute   = "SW0210"
 	UnreachableRoute = "SW0211"
 	SameNodes        = "SW0212"
+	UndeclaredFlag   = "SW0213"
 	CascadeBroken    = "SW0301"
 	RetriesDoNotFit  = "SW0302"
 	UnsafeRetry      = "SW0303"
@@ -126,6 +127,7 @@ var catalogue = []Code{
 	{DuplicateRoute, Error, "two routes with one name", "State, counts and reports are kept by service and route.", "Rename one."},
 	{UnreachableRoute, Warning, "route that is never reached", "The first match wins, and an earlier route matches everything.", "Move the route up, or narrow the earlier one."},
 	{SameNodes, Error, "two edges for the same nodes", "An Envoy gets one edge.", "Tell them apart by nodes: {cluster: …} or {id: …}."},
+	{UndeclaredFlag, Warning, "experiment behind a flag that nothing declares", "A flag that does not exist is off, so the experiment cannot start.", "Add the FeatureFlag, or correct the name."},
 
 	{CascadeBroken, Error, "timeouts do not cascade", "An outer layer that gives up first cannot answer properly, and work goes on for nobody.", "Let each layer wait longer than the one inside: client > request, perTry > service > db, cache."},
 	{RetriesDoNotFit, Error, "retries do not fit into the request's time", "attempts × perTry and the back-offs between them exceed timeout.request, so the last tries never happen.", "Raise timeout.request, or lower attempts, perTry or the back-off."},

@@ -71,7 +71,8 @@ func (w *world) experimentRules(o *object, s ChaosExperimentSpec) {
 	if win := s.Guardrails.Window; win != nil && !o.isBad("spec.guardrails.window") && win.From >= win.To {
 		o.fail(diag.BadTime, "spec.guardrails.window.to", "", "from %s is not before to %s", win.From, win.To)
 	}
-	w.refers(o, diag.UnknownFlag, "spec.guardrails.requireFlag", "FeatureFlag", s.Guardrails.RequireFlag, sortedNames(w.flags))
+	// A warning only: a missing flag keeps the experiment from starting, which is safe.
+	w.refers(o, diag.UndeclaredFlag, "spec.guardrails.requireFlag", "FeatureFlag", s.Guardrails.RequireFlag, sortedNames(w.flags))
 }
 
 func (w *world) poolOf(o *object, service, pool string) {

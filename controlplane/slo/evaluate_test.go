@@ -45,11 +45,11 @@ func TestTheBudgetOfTenMillionRequests(t *testing.T) {
 	s := Evaluate(monthly(), timeline(map[int64]Counts{10 * 1440: {Total: 10_000_000, Bad: 15_000}}), noon, fresh)
 	require.EqualValues(t, 10_000_000, s.Total)
 	require.EqualValues(t, 15_000, s.Bad)
-	require.Equal(t, 0.999, s.Objective)
-	require.Equal(t, 0.9985, *s.Attained)
-	require.Equal(t, 10_000.0, s.Budget.Allowed)
-	require.Equal(t, -5_000.0, s.Budget.Remaining)
-	require.Equal(t, 1.5, *s.Budget.Consumed)
+	require.InDelta(t, 0.999, s.Objective, 0)
+	require.InDelta(t, 0.9985, *s.Attained, 0)
+	require.InDelta(t, 10_000.0, s.Budget.Allowed, 0)
+	require.InDelta(t, -5_000.0, s.Budget.Remaining, 0)
+	require.InDelta(t, 1.5, *s.Budget.Consumed, 0)
 	require.Equal(t, "99.850 %", s.AttainedText())
 	require.Equal(t, "150.0 %", s.ConsumedText())
 	require.Equal(t, "5,000 over", s.RemainingText())
@@ -173,7 +173,7 @@ func TestTiersScaleWithTheWindow(t *testing.T) {
 func TestExhaustsIn(t *testing.T) {
 	// 10 % of the budget is consumed, and it burns at 20 in the last hour.
 	s := Evaluate(monthly(), timeline(map[int64]Counts{20 * 1440: {Total: 990_000, Bad: 0}, 2: {Total: 5_000, Bad: 100}}), noon, fresh)
-	require.Equal(t, 20.0, s.Burn[0].LongRate)
+	require.InDelta(t, 20.0, s.Burn[0].LongRate, 0)
 	require.InDelta(t, 0.1005, *s.Budget.Consumed, 0.0001)
 	require.Equal(t, "1d8h23m", s.ExhaustsIn.String())
 

@@ -28,8 +28,7 @@ func helper() bool {
 		return false
 	}
 	if err := serveHelper(path); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		panic(err)
 	}
 	return true
 }

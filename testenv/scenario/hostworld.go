@@ -153,13 +153,13 @@ func (e *hostExchange) End(answer string, latency time.Duration) (Reply, error) 
 		if latency > 0 {
 			e.w.Host.Advance(latency)
 		}
-		if answer == "abort" {
+		resp, abort, err := Response(answer)
+		switch {
+		case err != nil:
+			return Reply{}, err
+		case abort:
 			e.s.Abort(true)
-		} else {
-			resp, err := response(answer)
-			if err != nil {
-				return Reply{}, err
-			}
+		default:
 			e.s.Respond(resp)
 		}
 	}
@@ -178,30 +178,34 @@ func (e *hostExchange) End(answer string, latency time.Duration) (Reply, error) 
 	return reply, nil
 }
 
-func response(answer string) (host.Response, error) {
+// Response is what an answer's word means for the wazero host: how Envoy would
+// report it, or that the client leaves before there is one.
+func Response(answer string) (resp host.Response, abort bool, err error) {
 	switch answer {
+	case "abort":
+		return resp, true, nil
 	case "reset":
-		return host.UpstreamReset, nil
+		return host.UpstreamReset, false, nil
 	case "timeout":
-		return host.RouteTimeout, nil
+		return host.RouteTimeout, false, nil
 	case "refused":
-		return host.ConnectRefused, nil
+		return host.ConnectRefused, false, nil
 	case "no-healthy":
-		return host.NoHealthyUpstream, nil
+		return host.NoHealthyUpstream, false, nil
 	case "overflow":
-		return host.Overflow, nil
+		return host.Overflow, false, nil
 	case "mid-reset":
-		return host.MidBodyReset, nil
+		return host.MidBodyReset, false, nil
 	}
 	status, grpc, isGRPC := strings.Cut(answer, "/")
 	code, err := strconv.Atoi(status)
 	if err != nil {
-		return host.Response{}, fmt.Errorf("upstream=%s: %w", answer, err)
+		return resp, false, fmt.Errorf("upstream=%s: %w", answer, err)
 	}
-	resp := host.Response{Code: code, Headers: host.H("content-type", "text/plain")}
+	resp = host.Response{Code: code, Headers: host.H("content-type", "text/plain")}
 	if isGRPC {
 		resp.Headers = host.H("content-type", "application/grpc")
 		resp.Trailers = host.H("grpc-status", grpc)
 	}
-	return resp, nil
+	return resp, false, nil
 }

@@ -241,7 +241,7 @@ func TestFailuresThatRace(t *testing.T) {
 			for range 4 - 1 - extra {
 				send(t, w, 0, "503")
 			}
-			require.Equal(t, "", send(t, w, 1, "503").Decision, "the fifth is still admitted (access %d)", at)
+			require.Empty(t, send(t, w, 1, "503").Decision, "the fifth is still admitted (access %d)", at)
 			for worker := range 2 {
 				require.Equal(t, "breaker-open", send(t, w, worker, "200").Decision, "the sixth is not (access %d, worker %d)", at, worker)
 			}

@@ -41,6 +41,14 @@ var (
 	ErrUnavailable = errors.New("cannot be opened")
 )
 
+var hints = map[error]string{
+	ErrNotDatabase: "choose another data folder, or move the file away",
+	ErrCorrupt:     "restore a copy, or move it and its -wal and -shm files away to start with empty counts",
+	ErrNewerSchema: "run that version, or choose another data folder",
+	ErrReadOnly:    "make the file and its folder writable for this user, or choose another data folder",
+	ErrUnavailable: "check that the folder exists, that its disk has room, and that no other program holds the file",
+}
+
 // OpenError says why a file cannot serve as the store, and what to do, in one
 // line. It matches its reason (ErrCorrupt and the like) and its cause.
 type OpenError struct {
@@ -54,19 +62,7 @@ func (e *OpenError) Error() string {
 	if e.Cause != nil {
 		text += " (" + strings.Join(strings.Fields(e.Cause.Error()), " ") + ")"
 	}
-	switch e.Reason {
-	case ErrNotDatabase:
-		text += ": choose another data folder, or move the file away"
-	case ErrCorrupt:
-		text += ": restore a copy, or move it and its -wal and -shm files away to start with empty counts"
-	case ErrNewerSchema:
-		text += ": run that version, or choose another data folder"
-	case ErrReadOnly:
-		text += ": make the file and its folder writable for this user, or choose another data folder"
-	case ErrUnavailable:
-		text += ": check that the folder exists, that its disk has room, and that no other program holds the file"
-	}
-	return text
+	return text + ": " + hints[e.Reason]
 }
 
 func (e *OpenError) Unwrap() []error {
@@ -85,8 +81,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	s := &Store{path: path, seriesLimit: seriesLimit}
 	if err := s.open(ctx); err != nil {
 		_ = s.Close()
-		var known *OpenError
-		if errors.As(err, &known) {
+		if _, known := errors.AsType[*OpenError](err); known {
 			return nil, err
 		}
 		return nil, &OpenError{Path: path, Reason: reason(err), Cause: err}
@@ -137,8 +132,11 @@ func inspect(path string) error {
 	defer f.Close()
 	head := make([]byte, 16)
 	n, err := io.ReadFull(f, head)
-	if err == io.EOF {
+	switch {
+	case errors.Is(err, io.EOF):
 		return nil // empty: created, not yet written
+	case err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
+		return &OpenError{Path: path, Reason: ErrUnavailable, Cause: err}
 	}
 	if string(head[:n]) != "SQLite format 3\x00" {
 		return &OpenError{Path: path, Reason: ErrNotDatabase}

@@ -121,10 +121,10 @@ func TestReadOnly(t *testing.T) {
 		fmt.Println("OPEN:", err)
 		return
 	}
-	dir, err := os.MkdirTemp("", "seawall-readonly")
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // another user must get in
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		require.NoError(t, os.Chmod(d, 0o755)) //nolint:gosec // another user must get in
+	}
 	self, err := os.ReadFile(os.Args[0])
 	require.NoError(t, err)
 	binary := filepath.Join(dir, "test")
@@ -150,6 +150,7 @@ func TestReadOnly(t *testing.T) {
 	// The file can be read, nothing can be written.
 	require.NoError(t, os.Chmod(path, 0o444)) //nolint:gosec // the point of the test
 	require.NoError(t, os.Chmod(data, 0o555)) //nolint:gosec // the point of the test
+	t.Cleanup(func() { require.NoError(t, os.Chmod(data, 0o700)) })
 	require.Regexp(t, `^data file .* cannot be written .*: make the file and its folder writable`, asUser(path))
 	require.Regexp(t, `^data file .*new\.db cannot be .*: `, asUser(filepath.Join(data, "new.db")))
 	// Nothing can be read either.

@@ -25,12 +25,12 @@ const maxHealed = 32
 
 // sick says why the node needs a new VM, "" if it does not.
 func (n *node) sick(now time.Time, say func(plan string) fleet.WorkerVerdict) string {
-	if n.stream == nil || n.want == nil || n.run != n.want || n.heal.ackedAt.IsZero() {
+	if n.stream == nil || n.want == nil || (n.run != n.want && n.refuse != n.want) || n.heal.ackedAt.IsZero() {
 		return ""
 	}
 	// What the workers should run: what Envoy acknowledged last.
 	at, should := n.heal.ackedAt, n.run
-	if n.phase == phaseRejected {
+	if n.refuse == n.want {
 		at, should = n.reject[ecds].at, n.good
 	}
 	if should == nil || now.Sub(at) < n.cfg.HealAfter || now.Before(n.heal.notUntil) {

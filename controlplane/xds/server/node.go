@@ -42,7 +42,7 @@ const (
 	phaseClusters              // CDS, EDS
 	phaseRoutes                // LDS, RDS
 	phaseRemovals              // what is left over
-	phaseRejected              // the plan was rejected: no further until there is another
+	phaseRejected              // the plan was rejected, and there is no earlier one to go back to
 )
 
 // metadata is what the launcher wrote into node.metadata.seawall.
@@ -114,6 +114,7 @@ type node struct {
 	want   *generation // nil: to be left alone
 	run    *generation // being, or having been, rolled out
 	good   *generation // acknowledged whole
+	refuse *generation // rejected plan: not to be begun again
 	fresh  bool        // the process has nothing and was sent nothing
 	routed []ir.Edge   // whose routes it may have, oldest first; none where unknown
 	before []ir.Edge   // routed of the process before, until it is sure that it was another
@@ -152,22 +153,30 @@ func (n *node) attach(now time.Time, st *stream, resumed bool) {
 	}
 	n.heal.rev, n.heal.ackedAt, n.heal.healed = 1, time.Time{}, nil
 	module, why := n.meta.module(n.cfg.FilterSHA256)
-	if n.phase == phaseRejected && n.good != nil && why == "" && n.good.module.Path == module.Path {
+	if n.refuse != nil && n.good != nil && why == "" && n.good.module.Path == module.Path {
+		n.run = n.good
 		n.showAll(n.good)
 		n.routed = []ir.Edge{n.good.edge}
+		n.enter(phaseAll, now)
 		return
 	}
-	n.reject[ecds] = rejection{}
-	n.before = n.routed
+	n.reject[ecds], n.refuse = rejection{}, nil
+	n.before = lastRouted(append(n.before, n.routed...))
 	n.fresh, n.run, n.routed, n.phase, n.views = true, nil, nil, phaseIdle, [kindCount]view{}
+}
+
+func lastRouted(edges []ir.Edge) []ir.Edge {
+	return slices.Clone(edges[max(0, len(edges)-maxRouted):])
 }
 
 // resume takes back that the process is new: it had no clusters, which it asks
 // for first, but it has something else.
-func (n *node) resume() {
+func (n *node) resume(now time.Time) {
 	n.stream.resumed = true
-	if n.phase == phaseRejected {
-		return // it is shown its last good one
+	if n.refuse != nil {
+		n.routed, n.views = n.before, [kindCount]view{}
+		n.fallBack(now)
+		return
 	}
 	n.fresh, n.run, n.routed, n.phase, n.views = false, nil, n.before, phaseIdle, [kindCount]view{}
 }
@@ -218,7 +227,7 @@ func (n *node) step(now time.Time) bool {
 	if n.stream == nil || n.want == nil {
 		return false
 	}
-	if n.want != n.run && n.mayBegin(now) {
+	if n.want != n.run && n.want != n.refuse && n.mayBegin(now) {
 		n.begin(now)
 		return true
 	}
@@ -246,10 +255,7 @@ func (n *node) step(now time.Time) bool {
 		if n.settled(cds, eds) {
 			n.show(true, lds)
 			n.show(false, rds)
-			n.routed = append(n.routed, n.run.edge)
-			if len(n.routed) > maxRouted {
-				n.routed = n.routed[1:]
-			}
+			n.routed = lastRouted(append(n.routed, n.run.edge))
 			n.enter(phaseRoutes, now)
 			return true
 		}
@@ -305,6 +311,12 @@ func (n *node) begin(now time.Time) {
 		n.enter(phaseAll, now)
 		return
 	}
+	n.reject[ecds], n.refuse = rejection{}, nil
+	n.stage(now)
+}
+
+// stage starts on the way to run.
+func (n *node) stage(now time.Time) {
 	plan, err := n.run.stagedPlan(n.routed)
 	if err != nil {
 		// The plain plan is as good, but for requests in flight on routes that
@@ -312,7 +324,6 @@ func (n *node) begin(now time.Time) {
 		n.tell(now, slog.LevelError, EventHeldBack, err.Error())
 		plan = n.run.sets[ecds]
 	}
-	n.reject[ecds] = rejection{}
 	for k := range kindCount {
 		n.views[k].removals = false
 	}
@@ -320,9 +331,16 @@ func (n *node) begin(now time.Time) {
 	n.enter(phasePlan, now)
 }
 
+// fallBack goes back to what was good, which costs nothing where the node has
+// not been shown more than a plan, and it refused that.
+func (n *node) fallBack(now time.Time) {
+	n.fresh, n.run = false, n.good
+	n.stage(now)
+}
+
 // finish ends the way: the node has all of it and nothing else.
 func (n *node) finish(now time.Time) {
-	n.good = n.run
+	n.good, n.before = n.run, nil
 	for k := range kindCount {
 		n.views[k].removals = true
 	}
@@ -407,13 +425,12 @@ func (n *node) onNack(now time.Time, k kind, text string) {
 	if k != ecds || (n.phase != phasePlan && n.phase != phaseAll) || !n.views[ecds].shows(p.versions) {
 		return // not of the plan that it is on the way to now
 	}
-	switch {
-	case n.good == nil:
-	case n.phase == phaseAll:
-		n.showAll(n.good)
-		n.routed = []ir.Edge{n.good.edge}
-	default:
-		n.views[ecds].set = n.good.sets[ecds]
+	if n.refuse == nil { // else what it was to fall back to is refused as well
+		n.refuse = n.run
+	}
+	if n.good != nil && n.good != n.run {
+		n.fallBack(now)
+		return
 	}
 	n.enter(phaseRejected, now)
 }

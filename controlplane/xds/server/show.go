@@ -44,6 +44,10 @@ func (n *node) resource(now time.Time, k kind, g *generation) fleet.Resource {
 		return r
 	}
 	r.Version = sub.holds()
+	if k == ecds && n.want != nil && n.want == n.refuse {
+		r.State, r.Message = fleet.Rejected, n.reject[k].message
+		return r
+	}
 	for name, version := range n.reject[k].versions {
 		if in := target.byName[name]; (in == nil && version == "") || (in != nil && in.GetVersion() == version) {
 			r.State, r.Message = fleet.Rejected, n.reject[k].message
@@ -53,7 +57,7 @@ func (n *node) resource(now time.Time, k kind, g *generation) fleet.Resource {
 	switch {
 	case n.want == nil:
 		r.Message = "held back"
-	case n.phase == phaseRejected && k != ecds:
+	case n.want == n.refuse && k != ecds:
 		r.Message = "waits for a plan that is accepted"
 	case n.want != n.run:
 		r.Message = "waits for the update before"

@@ -216,7 +216,7 @@ func (s *Server) handle(n *node, st *stream, req *discoveryv3.DeltaDiscoveryRequ
 	}
 	sub.request(k, req)
 	if first && len(req.GetInitialResourceVersions()) > 0 && !st.resumed {
-		n.resume()
+		n.resume(now)
 	}
 	if k == ecds && first && st.resumed {
 		n.heal.ackedAt = now // of what it has, acknowledged or not this side of our start

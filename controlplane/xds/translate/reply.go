@@ -23,8 +23,8 @@ type reply struct {
 }
 
 // replies go from the particular to the general: flags first, since one status
-// has many causes. Of several flags the one that says most stands first; UF
-// and UR come with UH or UT of the last try, never without a reason.
+// has many causes. Of an answer with several flags the one that says most about
+// its end is listed first.
 var replies = []reply{
 	{slug: problem.NoRoute, flags: []string{"NR"}},
 	{slug: problem.NoCluster, flags: []string{"NC"}},
