@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/seawall-mesh/seawall/controlplane/diag"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
 	"github.com/seawall-mesh/seawall/controlplane/slo"
 	"github.com/seawall-mesh/seawall/controlplane/telemetry"
@@ -126,13 +125,7 @@ func (s *Server) status() Status {
 	st.Refused = nil
 	if load := s.cfg.Source.Diagnostics(); load != nil {
 		st.Refused = &Refusal{At: load.At.UTC()}
-		for _, d := range load.Findings {
-			if d.Severity == diag.Error {
-				st.Refused.Errors++
-			} else {
-				st.Refused.Warnings++
-			}
-		}
+		st.Refused.Errors, st.Refused.Warnings = load.Findings.Count()
 	}
 	return st
 }

@@ -61,8 +61,8 @@ type Refusal struct {
 	Warnings int       `json:"warnings" doc:"Findings that would not have."`
 }
 
-// Finding is a diag.Diagnostic as the API shows it, with the members of
-// `seawall validate -o json`.
+// Finding is the shape of a diag.Diagnostic in JSON, spelled out for the pages
+// and for OpenAPI.
 type Finding struct {
 	Code     string        `json:"code" doc:"Stable code, SWnnnn; seawall explain tells more."`
 	Severity diag.Severity `json:"severity" doc:"error or warning."`
@@ -84,14 +84,6 @@ func findings(load *RefusedLoad) []Finding {
 		out = append(out, Finding{d.Code, d.Severity, d.Pos.File, d.Pos.Line, d.Pos.Column, d.Path, d.Message, d.Hint, d.Excerpt})
 	}
 	return out
-}
-
-// Diagnostic is the inverse, for printers on the client's side.
-func (f Finding) Diagnostic() diag.Diagnostic {
-	return diag.Diagnostic{
-		Code: f.Code, Severity: f.Severity, Pos: diag.Pos{File: f.File, Line: f.Line, Column: f.Column},
-		Path: f.Path, Message: f.Message, Hint: f.Hint, Excerpt: f.Excerpt,
-	}
 }
 
 // PolicyObject is one document of the policies in force, defaults filled in.

@@ -69,19 +69,15 @@ func readStatus(ctx context.Context, c *client, raw []byte) (overview, error) {
 		return o, err
 	}
 	if o.Refused != nil {
-		var found []api.Finding
-		if err := readList(ctx, c, "/policy/diagnostics", &found); err != nil {
+		if err := readList(ctx, c, "/policy/diagnostics", &o.findings); err != nil {
 			return o, err
-		}
-		for _, f := range found {
-			o.findings = append(o.findings, f.Diagnostic())
 		}
 	}
 	o.slosErr = readList(ctx, c, "/slos", &o.slos)
 	return o, nil
 }
 
-func readList[T any](ctx context.Context, c *client, path string, to *[]T) error {
+func readList[L ~[]T, T any](ctx context.Context, c *client, path string, to *L) error {
 	items, err := c.list(ctx, path, nil)
 	if err != nil {
 		return err

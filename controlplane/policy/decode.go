@@ -340,7 +340,7 @@ func cmpOr(a, b string) string {
 }
 
 func (d *decoder) text(p *string, n *node, c cursor, r rules) {
-	if n.text == "" && (r.required || r.nonempty || r.format != "" || r.enum != nil) && r.format != "headervalue" {
+	if n.text == "" && (r.required || r.nonempty || r.format != "" || r.enum != nil) {
 		d.report(diag.EmptyValue, n.line, n.column, c.path, last(c.path)+" is empty", "")
 		return
 	}

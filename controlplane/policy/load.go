@@ -18,13 +18,13 @@ const maxShown = 1000
 // error; otherwise it is complete, with defaults filled in. The error is about
 // a path that cannot be read at all.
 func Load(paths ...string) (*Set, diag.List, error) {
-	files, findings, err := find(paths)
+	found, err := find(paths)
 	if err != nil {
 		return nil, nil, err
 	}
-	l := loader{out: findings}
+	l := loader{out: found.out}
 	total := 0
-	for _, f := range files {
+	for _, f := range found.files {
 		text, problem := read(f)
 		if problem != nil {
 			l.out = append(l.out, *problem)

@@ -34,24 +34,25 @@ type file struct {
 // finder collects the policy files below some paths, each real file once.
 type finder struct {
 	files []file
+	dirs  []string        // entered, for the watch
 	seen  map[string]bool // real paths of files and directories
 	out   diag.List
 }
 
 // find lists the files to read in a stable order. The error is about a path
 // that the user named; everything else is a finding.
-func find(paths []string) ([]file, diag.List, error) {
-	f := finder{seen: map[string]bool{}}
+func find(paths []string) (*finder, error) {
+	f := &finder{seen: map[string]bool{}}
 	for _, path := range paths {
 		path = filepath.Clean(path)
 		info, err := os.Stat(path)
 		if err != nil {
-			return nil, nil, pathError(path, err)
+			return f, pathError(path, err)
 		}
 		before := len(f.files)
 		if info.IsDir() {
 			if _, err := os.ReadDir(path); err != nil {
-				return nil, nil, pathError(path, err)
+				return f, pathError(path, err)
 			}
 			f.directory(path, 0)
 		} else if !leftOut(filepath.Base(path), true) && f.first(path) {
@@ -62,7 +63,7 @@ func find(paths []string) ([]file, diag.List, error) {
 		}
 	}
 	slices.SortStableFunc(f.files, func(a, b file) int { return strings.Compare(a.name, b.name) })
-	return f.files, f.out, nil
+	return f, nil
 }
 
 func pathError(path string, err error) error {
@@ -83,6 +84,7 @@ func (f *finder) directory(dir string, depth int) {
 		f.out = append(f.out, diag.New(diag.TooMuch, diag.Pos{File: dir}, "", fmt.Sprintf("directories nested more than %d deep", maxDirDepth)))
 		return
 	}
+	f.dirs = append(f.dirs, dir)
 	entries, err := os.ReadDir(dir) // sorted by name
 	if err != nil {
 		f.unreadable(dir, err)

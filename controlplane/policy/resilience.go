@@ -216,7 +216,7 @@ type Idempotency struct {
 type Breaker struct {
 	// ConsecutiveFailures is the run of failures that opens it, 1 to 1,000,000;
 	// default 5, and 0 (off) where only FailureRate or SlowCalls is given.
-	ConsecutiveFailures int          `json:"consecutiveFailures" policy:"min=1,max=1000000"`
+	ConsecutiveFailures int          `json:"consecutiveFailures,omitempty" policy:"min=1,max=1000000"`
 	FailureRate         *FailureRate `json:"failureRate,omitempty"`
 	SlowCalls           *SlowCalls   `json:"slowCalls,omitempty"`
 	// RecoveryTimeout is the first time open; default 60s.

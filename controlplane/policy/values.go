@@ -212,6 +212,20 @@ func (s *ByteSize) UnmarshalJSON(b []byte) (err error) {
 	return err
 }
 
+// MarshalJSON writes honorRetryAfter: false where it was switched off, for to
+// leave it out means its default.
+func (r Retry) MarshalJSON() ([]byte, error) {
+	type plain Retry
+	out := struct {
+		plain
+		HonorRetryAfter any `json:"honorRetryAfter"`
+	}{plain(r), false}
+	if r.HonorRetryAfter != nil {
+		out.HonorRetryAfter = r.HonorRetryAfter
+	}
+	return json.Marshal(out)
+}
+
 func unmarshal[T any](b []byte, parse func(string) (T, error)) (T, error) {
 	var s string
 	if err := json.Unmarshal(b, &s); err != nil {

@@ -88,8 +88,12 @@ func (vm *VM) show(c *cell) {
 }
 
 // label makes a value that our stats_tags can cut out of a metric's name: a
-// dot would end it.
+// dot would end it, and there must be something. No name of a policy has an
+// underscore, so "_" is the known host without a matching route.
 func label(s string) string {
+	if s == "" {
+		return "_"
+	}
 	out := []byte(s)
 	for i, b := range out {
 		if b == '.' || b == '=' {

@@ -340,4 +340,4 @@ func (vm *VM) panicked(where string, cause any) {
 	}
 }
 
-func (vm *VM) log(level Level, message string) { vm.host.Log(level, "seawall: "+message) }
+func (vm *VM) log(level Level, message string) { vm.host.Log(level, message) }

@@ -183,7 +183,6 @@ func (e *envoy) take(resp *discoveryv3.DeltaDiscoveryResponse) {
 		p.names = append(p.names, r.GetName())
 	}
 	e.pushes = append(e.pushes, p)
-	dbgf("push %v", p)
 	if e.hold[k] {
 		e.held = append(e.held, resp)
 		return
@@ -207,7 +206,6 @@ func (e *envoy) answer(k kind, resp *discoveryv3.DeltaDiscoveryResponse) {
 					e.lacks[name] = true
 				}
 			}
-			dbgf("refuse %v %v lds=%d", k, names, len(e.have[lds]))
 			reply.ErrorDetail = &rpcstatus.Status{Code: 13, Message: text}
 			e.out <- reply
 			if (k == cds || k == eds) && !e.asked[lds] {

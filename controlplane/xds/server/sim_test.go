@@ -66,7 +66,6 @@ func (s *sim) ask() bool {
 			require.NoError(s.e.t, err)
 		}
 		require.NoError(s.e.t, s.srv.handle(s.n, s.st, req))
-		dbgf("req %s nonce=%s err=%v init=%v sub=%v phase=%d", req.TypeUrl, req.ResponseNonce, req.ErrorDetail != nil, req.InitialResourceVersions, req.ResourceNamesSubscribe, s.n.phase)
 		return true
 	default:
 		return false
@@ -130,7 +129,6 @@ func TestAnyHistoryConverges(t *testing.T) {
 		}
 		steps := rapid.IntRange(1, 60).Draw(rt, "steps")
 		for range steps {
-			dbgf("---- phase %v faults %v", s.n != nil, s.e.faults)
 			switch rapid.SampledFrom([]string{"set", "step", "step", "step", "run", "refuse", "accept", "reconnect", "kill", "restart", "time"}).Draw(rt, "what") {
 			case "set":
 				set()

@@ -1,0 +1,301 @@
+package plugin
+
+import (
+	"encoding/json"
+	"sort"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-mesh/seawall/filter/contract"
+)
+
+const sec = int64(1e9)
+
+// proxy is what the workers of one Envoy share: clock, shared data, metrics.
+type proxy struct {
+	t       require.TestingT
+	now     int64
+	random  uint64
+	version uint32
+	shared  map[string]record
+	metrics map[string]Metric
+	names   []string
+	values  []uint64
+	hidden  bool // a stats_matcher hides our metrics
+	logs    []string
+	token   uint32
+	ids     uint32
+	workers []*worker
+}
+
+type record struct {
+	value   []byte
+	version uint32
+}
+
+func newProxy(t require.TestingT) *proxy {
+	return &proxy{t: t, now: 1_780_000_000 * sec, random: 1, shared: map[string]record{}, metrics: map[string]Metric{}}
+}
+
+// worker is one worker thread: the Host of one VM.
+type worker struct {
+	*proxy
+	vm       *VM
+	root     uint32
+	props    map[string][]byte
+	headers  map[string]string
+	response *Response
+	posts    []posted // under way
+	status   int
+	calls    map[string]int
+	onCall   func(name string) // to fail in a host call
+	postFail bool
+}
+
+type posted struct {
+	token uint32
+	body  []byte
+	to    Post
+}
+
+func (p *proxy) worker(plan contract.Plan) *worker {
+	w := &worker{proxy: p, props: map[string][]byte{propNodeID: []byte("edge-1")}, calls: map[string]int{}}
+	w.boot()
+	w.configure(plan)
+	p.workers = append(p.workers, w)
+	return w
+}
+
+// boot gives the worker a new VM, as after a trap.
+func (w *worker) boot() {
+	w.vm = New(w)
+	w.posts = nil
+	require.True(w.t, w.vm.Start([]byte("f1f2")))
+}
+
+func (w *worker) configure(plan contract.Plan) {
+	data, err := json.Marshal(plan)
+	require.NoError(w.t, err)
+	w.ids++
+	w.root = w.ids
+	require.True(w.t, w.vm.Configure(w.root, data))
+}
+
+func (w *worker) tick() { w.vm.Tick(w.root) }
+
+// answer is how the proxy ends a stream.
+type answer struct {
+	code    int
+	flags   int64
+	details string
+	grpc    int64
+	isGRPC  bool
+}
+
+func status(code int) answer { return answer{code: code, details: "via_upstream"} }
+
+// start begins a stream; refused is our answer to it, if we gave one.
+func (w *worker) start(route string, headers map[string]string) (id uint32, refused *Response) {
+	w.ids++
+	id = w.ids
+	w.props[propRouteName] = []byte(route)
+	w.headers, w.response = headers, nil
+	w.vm.StreamOn(w.root)
+	paused := w.vm.RequestHeaders(id)
+	require.Equal(w.t, w.response != nil, paused)
+	return id, w.response
+}
+
+func (w *worker) end(id uint32, route string, a answer) {
+	w.props[propRouteName] = []byte(route)
+	delete(w.props, propCode)
+	if a.code != 0 {
+		w.props[propCode] = number(int64(a.code))
+	}
+	w.props[propFlags] = number(a.flags)
+	w.props[propDetails] = []byte(a.details)
+	delete(w.props, propGRPCStatus)
+	if a.isGRPC {
+		w.props[propGRPCStatus] = number(a.grpc)
+	}
+	w.vm.StreamDone(id)
+}
+
+// request runs one request and reports whether it was sent on.
+func (w *worker) request(route string, a answer) bool {
+	id, refused := w.start(route, nil)
+	if refused != nil {
+		a = answer{code: refused.Status, details: refused.Details}
+	}
+	w.end(id, route, a)
+	return refused == nil
+}
+
+// reply answers a post that is under way.
+func (w *worker) reply(status int) contract.Batch {
+	require.NotEmpty(w.t, w.posts, "no batch is under way")
+	p := w.posts[0]
+	w.posts = w.posts[1:]
+	w.status = status
+	w.vm.CallDone(p.token)
+	var b contract.Batch
+	require.NoError(w.t, json.Unmarshal(p.body, &b))
+	return b
+}
+
+// batch ticks until a batch leaves, and acknowledges it.
+func (w *worker) batch() contract.Batch {
+	for range 20 {
+		w.tick()
+		if len(w.posts) > 0 {
+			return w.reply(202)
+		}
+		w.now += 200e6
+	}
+	require.Fail(w.t, "no batch within four seconds")
+	return contract.Batch{}
+}
+
+func number(n int64) []byte {
+	b := make([]byte, 8)
+	put64(b, uint64(n))
+	return b
+}
+
+func (w *worker) call(name string) {
+	w.calls[name]++
+	if w.onCall != nil {
+		w.onCall(name)
+	}
+}
+
+func (w *worker) Now() int64 { w.call("now"); return w.now }
+func (w *worker) Random() uint64 {
+	w.random = w.random*6364136223846793005 + 1442695040888963407
+	return w.random
+}
+func (w *worker) Log(_ Level, message string) { w.logs = append(w.logs, message) }
+
+func (w *worker) Property(path string) ([]byte, bool) {
+	w.call("property")
+	value, ok := w.props[path]
+	return value, ok
+}
+
+func (w *worker) RequestHeader(name string) ([]byte, bool) {
+	w.call("header")
+	value, ok := w.headers[name]
+	return []byte(value), ok
+}
+
+func (w *worker) Respond(r Response) { w.call("respond"); w.response = &r }
+
+func (w *worker) SharedGet(key string) ([]byte, uint32, bool) {
+	w.call("sharedGet")
+	r, ok := w.shared[key]
+	return append([]byte(nil), r.value...), r.version, ok
+}
+
+func (w *worker) SharedSet(key string, value []byte, version uint32) bool {
+	w.call("sharedSet")
+	require.NotZero(w.t, version, "version 0 overwrites")
+	if r, ok := w.shared[key]; ok && r.version != version {
+		return false
+	}
+	w.version++
+	w.shared[key] = record{value: append([]byte(nil), value...), version: w.version}
+	return true
+}
+
+func (w *worker) DefineMetric(_ MetricKind, name string) (Metric, bool) {
+	w.call("define")
+	m, ok := w.metrics[name]
+	if !ok {
+		m = Metric(len(w.values))
+		w.metrics[name] = m
+		w.names, w.values = append(w.names, name), append(w.values, 0)
+	}
+	return m, true
+}
+
+func (w *worker) MetricAdd(m Metric, delta int64) {
+	if !w.hidden {
+		w.values[m] += uint64(delta)
+	}
+}
+
+func (w *worker) MetricSet(m Metric, value uint64) {
+	if !w.hidden {
+		w.values[m] = value
+	}
+}
+
+func (w *worker) MetricGet(m Metric) uint64 { w.call("metricGet"); return w.values[m] }
+func (w *worker) SetTick(ms uint32)         { require.EqualValues(w.t, 200, ms) }
+
+func (w *worker) Post(p Post) (uint32, bool) {
+	if w.postFail {
+		return 0, false
+	}
+	token := w.token // the first token may be 0
+	w.token++
+	w.posts = append(w.posts, posted{token: token, body: append([]byte(nil), p.Body...), to: p})
+	return token, true
+}
+
+func (w *worker) PostStatus() int { return w.status }
+
+// shown lists the metrics of a prefix that are not 0.
+func (p *proxy) shown(prefix string) []string {
+	var out []string
+	for name, m := range p.metrics {
+		if n := p.values[m]; n != 0 && strings.HasPrefix(name, prefix) {
+			out = append(out, strings.TrimPrefix(name, prefix)+"="+string(rune('0'+min(n, 9))))
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+func testPlan() contract.Plan {
+	return contract.Plan{
+		Schema: 1, Hash: "00000000000000a1", Edge: "default", FailureMode: "open", ProblemTypeBase: "https://example.org/p/",
+		LatencyBoundsUS: []int64{1_000, 10_000, 100_000},
+		Telemetry:       contract.Telemetry{Cluster: "seawall-telemetry", Authority: "telemetry", Path: "/v1/batches"},
+		Routes: []contract.Route{
+			{Name: "pay/charge", Service: "pay", Route: "charge", Priority: "critical", Breaker: testBreaker()},
+			{Name: "pay/chat", Service: "pay", Route: "chat", Priority: "low", GRPC: true, Breaker: testBreaker()},
+			{Name: "pay/offers", Service: "pay", Route: "offers", Priority: "medium"},
+		},
+	}
+}
+
+func testBreaker() *contract.Breaker {
+	return &contract.Breaker{
+		Identity: "00000000deadbeef", ConsecutiveFailures: 5, RecoveryNS: 60 * sec, RecoveryMaxNS: 300 * sec, MultiplierPPM: 1_500_000,
+		Probes: 3, Successes: 3, ProbeExpiryNS: 30 * sec, Failures: []string{"5xx", "reset", "timeout", "connect-failure"},
+	}
+}
+
+func workers(t *testing.T, n int) []*worker {
+	t.Helper()
+	p := newProxy(t)
+	for range n {
+		p.worker(testPlan())
+	}
+	return p.workers
+}
+
+func counts(b ...contract.Batch) map[string]uint64 {
+	out := map[string]uint64{}
+	for _, batch := range b {
+		for _, r := range batch.Rows {
+			for _, c := range r.Counts {
+				out[r.Service+"/"+r.Route+" "+c.Outcome] += c.N
+			}
+		}
+	}
+	return out
+}
