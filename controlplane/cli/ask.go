@@ -116,11 +116,11 @@ func printTroubles(env Env, nodes []fleet.Node) error {
 		var lines []string
 		for _, kind := range []fleet.Kind{fleet.LDS, fleet.RDS, fleet.CDS, fleet.EDS, fleet.ECDS} {
 			if r := n.Resources[kind]; r.State == fleet.Rejected {
-				lines = append(lines, wrap(fmt.Sprintf("%s %s: %s", kind, r.State, dash(r.Message)), "  ", env.columns()))
+				lines = append(lines, wrap(fmt.Sprintf("%s %s: %s", kind, r.State, dash(r.Message)), env.columns()))
 			}
 		}
 		if n.Reason != "" && len(lines) == 0 {
-			lines = append(lines, wrap(n.Reason, "  ", env.columns()))
+			lines = append(lines, wrap(n.Reason, env.columns()))
 		}
 		if len(lines) > 0 {
 			fmt.Fprintf(&b, "\n%s is %s\n%s\n", st.title(oneLine(n.ID)), st.state(string(n.State)), strings.Join(lines, "\n"))
@@ -153,7 +153,7 @@ func printBreakers(env Env, breakers []telemetry.Breaker) error {
 }
 
 func newTraffic(env Env) *cobra.Command {
-	return newList(env, "traffic", "Show what happened to requests, by service, route and priority", "/traffic",
+	return newList(env, "traffic", "Show what happened to requests, by service, route, priority", "/traffic",
 		"no requests in this window; try --window 1h, or `seawall nodes` for who should serve them",
 		trafficQuery, printTraffic)
 }
@@ -231,7 +231,7 @@ func printSLOs(env Env, slos []objective) error {
 		}
 		fmt.Fprintf(&b, "\n%s\n", st.title(oneLine(o.Name)))
 		for _, n := range notes {
-			b.WriteString(wrap(n, "  ", env.columns()) + "\n")
+			b.WriteString(wrap(n, env.columns()) + "\n")
 		}
 	}
 	_, err := fmt.Fprint(env.Stdout, b.String())

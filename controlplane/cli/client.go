@@ -79,7 +79,7 @@ func (f *clientFlags) token() (string, error) {
 		if err != nil {
 			return "", &Error{Code: ExitUsage, Err: fmt.Errorf("token file: %w", err), Hint: "--token-file names a file that holds the token alone"}
 		}
-		defer file.Close() //nolint:errcheck // only read
+		defer file.Close()
 		b, err := io.ReadAll(io.LimitReader(file, maxTokenBytes+1))
 		if err != nil {
 			return "", &Error{Code: ExitUsage, Err: fmt.Errorf("token file: %w", err), Hint: "--token-file names a file that holds the token alone"}
@@ -136,7 +136,7 @@ func (c *client) get(ctx context.Context, path string, query url.Values) ([]byte
 	if err != nil {
 		return nil, c.unreachable(ctx, err)
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	if err != nil {
 		return nil, c.unreachable(ctx, err)
@@ -200,8 +200,7 @@ func (c *client) unreachable(ctx context.Context, err error) error {
 	switch {
 	case errors.As(err, &op):
 		cause = op.Err
-		var sys *os.SyscallError
-		if errors.As(op.Err, &sys) {
+		if sys, ok := errors.AsType[*os.SyscallError](op.Err); ok {
 			cause = sys.Err
 		}
 	case errors.As(err, &ue) && ue.Timeout():

@@ -12,7 +12,7 @@ func newDemo(env Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "demo",
 		GroupID: groupRun,
-		Short:   "Break the world of a payment service, act by act, and check what happens",
+		Short:   "Break the world of a payment service, act by act, and check",
 		Long: `Run a payment service behind a real Envoy with the Seawall filter and break its
 world, act by act. Each act says what should happen, makes it happen, shows what
 the client and the service saw, and checks it. Exits 1 if an act did not go as

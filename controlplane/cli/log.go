@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -108,7 +109,7 @@ func (h *logHandler) WithGroup(name string) slog.Handler {
 }
 
 func (h *logHandler) with(step func(slog.Handler) slog.Handler) slog.Handler {
-	h.steps = append(h.steps[:len(h.steps):len(h.steps)], step)
+	h.steps = append(slices.Clip(h.steps), step)
 	return h
 }
 

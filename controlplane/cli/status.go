@@ -118,7 +118,7 @@ func (o overview) print(env Env, url string) error {
 	if o.Refused == nil {
 		return nil
 	}
-	_, err := fmt.Fprintf(env.Stdout, "\n%s %s, with %s; the policies before it stay in force\n",
+	_, err := fmt.Fprintf(env.Stdout, "\n%s (%s, %s);\nthe policies before it stay in force\n",
 		st.bad("the last load of policies was refused"), api.Age(env.Now(), &o.Refused.At), plural(o.Refused.Errors, "error"))
 	if err != nil {
 		return err

@@ -102,12 +102,13 @@ func fit(s string, width int) string {
 	return string([]rune(s)[:width-1]) + "…"
 }
 
-// wrap breaks text into lines of at most width characters, each after indent.
-// A word that is longer stays whole.
-func wrap(text, indent string, width int) string {
+// wrap breaks text into indented lines of at most width characters. A word
+// that is longer stays whole.
+func wrap(text string, width int) string {
+	const indent = "  "
 	var b strings.Builder
 	used := 0
-	for _, word := range strings.Fields(oneLine(text)) {
+	for _, word := range strings.FieldsSeq(oneLine(text)) {
 		n := utf8.RuneCountInString(word)
 		switch {
 		case used == 0:

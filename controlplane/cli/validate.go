@@ -16,7 +16,7 @@ func newValidate(env Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "validate PATH…",
 		GroupID: groupFiles,
-		Short:   "Check policies; all problems at once, each with its place and a hint",
+		Short:   "Check policies: all problems at once, with place and hint",
 		Long: `Check policy files and directories. Every problem is told with its place, a
 stable code and a hint. Exits 1 if there is an error; warnings (such as a field
 that is accepted but not enforced yet) do not count unless --fail-on says so.`,

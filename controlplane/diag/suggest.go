@@ -17,7 +17,12 @@ func Nearest(word string, candidates []string) string {
 	if word == "" || len(word) > longestTypo {
 		return ""
 	}
-	best, bestDistance := "", 1+max(1, len(word)/3)
+	// Two, so that a transposition is one typing error in short words too.
+	farthest := max(2, len(word)/3)
+	if len(word) < 4 {
+		farthest = 1
+	}
+	best, bestDistance := "", farthest+1
 	lower := strings.ToLower(word)
 	for _, c := range candidates {
 		if len(c) > longestTypo {
@@ -27,7 +32,15 @@ func Nearest(word string, candidates []string) string {
 			best, bestDistance = c, d
 		}
 	}
-	return best
+	if best != "" || len(word) < 4 {
+		return best
+	}
+	for _, c := range candidates { // Policy is part of ResiliencePolicy
+		if strings.Contains(strings.ToLower(c), lower) {
+			return c
+		}
+	}
+	return ""
 }
 
 // DidYouMean is a hint with the nearest candidate, or else with all of them

@@ -42,10 +42,10 @@ func (e *entry) verdict(now time.Time, plan, filter string) WorkerVerdict {
 	return v
 }
 
-// common is the value that all workers say, "" if there is none. With known
-// workers several values may not reach the count at once, but for an old
-// process's last VMs; the greater crowd wins then.
-func (e *entry) common(now time.Time, value func(*vm) string) string {
+// common is the value that all workers say, "" if there is none. While VMs of
+// an older process or module end their last streams two values may reach the
+// count at once: then it is the target's, else the greater crowd's.
+func (e *entry) common(now time.Time, target string, value func(*vm) string) string {
 	type tally struct{ on, served int }
 	alive := 0
 	by := map[string]tally{}
@@ -63,7 +63,14 @@ func (e *entry) common(now time.Time, value func(*vm) string) string {
 	}
 	best, bestOn := "", 0
 	for _, k := range slices.Sorted(maps.Keys(by)) {
-		if t := by[k]; t.on > bestOn && enough(e.xds.WorkerCount, alive, t.on, t.served) {
+		t := by[k]
+		if !enough(e.xds.WorkerCount, alive, t.on, t.served) {
+			continue
+		}
+		if k == target {
+			return k
+		}
+		if t.on > bestOn {
 			best, bestOn = k, t.on
 		}
 	}
@@ -73,8 +80,8 @@ func (e *entry) common(now time.Time, value func(*vm) string) string {
 func (e *entry) node(now time.Time) Node {
 	n := Node{
 		ID: e.id, Cluster: e.xds.Cluster, Connected: e.xds.Connected, LastSeen: e.lastSeen,
-		PlanHash:   e.common(now, func(v *vm) string { return v.plan }),
-		FilterHash: e.common(now, func(v *vm) string { return v.filter }),
+		PlanHash:   e.common(now, e.xds.TargetPlanHash, func(v *vm) string { return v.plan }),
+		FilterHash: e.common(now, e.xds.TargetFilterHash, func(v *vm) string { return v.filter }),
 		Resources:  maps.Clone(e.xds.Resources),
 		Edge:       e.xds.Edge, TargetPlanHash: e.xds.TargetPlanHash, TargetFilterHash: e.xds.TargetFilterHash,
 		WorkerCount: e.xds.WorkerCount, VMID: e.xds.VMID, Version: e.xds.Version,

@@ -59,7 +59,16 @@ func join(path, name string) string {
 
 func (d *decoder) pos(line, column int) diag.Pos { return d.src.At(line+d.firstLine-1, column) }
 
+// report adds a finding about the value at a path, which rules then leave
+// alone where it is an error.
 func (d *decoder) report(code string, line, column int, path, message, hint string) {
+	if c, _ := diag.Lookup(code); c.Severity == diag.Error && !d.full {
+		d.bad = append(d.bad, path)
+	}
+	d.add(code, line, column, path, message, hint)
+}
+
+func (d *decoder) add(code string, line, column int, path, message, hint string) {
 	if d.full {
 		return
 	}
@@ -71,9 +80,6 @@ func (d *decoder) report(code string, line, column int, path, message, hint stri
 	finding.Hint = hint
 	finding.Excerpt = d.src.Excerpt(line+d.firstLine-1, column)
 	d.out = append(d.out, finding)
-	if finding.Severity == diag.Error {
-		d.bad = append(d.bad, path)
-	}
 }
 
 func (d *decoder) at(c cursor, n *node, f *flaw) {
@@ -396,14 +402,10 @@ func (d *decoder) outcomes(p *Outcomes, n *node, c cursor, r rules) {
 
 // number decodes what is a number or is spelled with a unit.
 func number[T int | Duration | Ratio | Factor | ByteSize](d *decoder, p *T, n *node, c cursor, r rules, parse func(string) (T, error), explain func(*node, string) *flaw) {
-	if n.kind != numberNode && n.kind != textNode {
-		d.want(n, c, numberNode)
-		return
-	}
 	got, err := parse(n.text)
-	if err != nil || (n.kind == textNode && !spelledWithUnit(p)) {
-		f := explain(n, last(c.path))
-		d.at(c, n, f)
+	scalar := n.kind == numberNode || (n.kind == textNode && spelledWithUnit(p))
+	if err != nil || !scalar {
+		d.at(c, n, explain(n, last(c.path)))
 		return
 	}
 	low, high := bound(parse, r.min), bound(parse, r.max)
@@ -441,12 +443,20 @@ func rangeWords(low, high string) string {
 
 func parseInt(s string) (int, error) { return strconv.Atoi(strings.TrimPrefix(s, "+")) }
 
+// shown is a value as a message repeats it.
+func shown(n *node) string {
+	if n.kind == numberNode || n.kind == textNode {
+		return strconv.Quote(clip(n.text))
+	}
+	return n.kind.String()
+}
+
 func durationFlaw(n *node, name string) *flaw {
 	hint := "write 250ms, 1.5s, 2m, 1h30m or 30d"
 	if n.kind == numberNode {
 		hint = fmt.Sprintf("write %ss or %sms", n.text, n.text)
 	}
-	return &flaw{diag.BadDuration, fmt.Sprintf("%s: %q is not a duration", name, clip(n.text)), hint}
+	return &flaw{diag.BadDuration, name + " must be a duration, not " + shown(n), hint}
 }
 
 func ratioFlaw(n *node, name string) *flaw {
@@ -457,11 +467,11 @@ func ratioFlaw(n *node, name string) *flaw {
 			hint = fmt.Sprintf("ratios are written in percent: %s", Ratio(ppm))
 		}
 	}
-	return &flaw{diag.BadRatio, fmt.Sprintf("%s: %q is not a ratio in percent", name, clip(n.text)), hint}
+	return &flaw{diag.BadRatio, name + " must be a ratio in percent, not " + shown(n), hint}
 }
 
 func factorFlaw(n *node, name string) *flaw {
-	return &flaw{diag.WrongType, fmt.Sprintf("%s: %q is not a number with at most six decimals", name, clip(n.text)), "write 1.5"}
+	return &flaw{diag.WrongType, name + " must be a number with at most six decimals, not " + shown(n), "write 1.5"}
 }
 
 func sizeFlaw(n *node, name string) *flaw {
@@ -469,7 +479,7 @@ func sizeFlaw(n *node, name string) *flaw {
 	if n.kind == numberNode {
 		hint = fmt.Sprintf("write %sB", n.text)
 	}
-	return &flaw{diag.BadSize, fmt.Sprintf("%s: %q is not a size", name, clip(n.text)), hint}
+	return &flaw{diag.BadSize, name + " must be a size, not " + shown(n), hint}
 }
 
 func intFlaw(n *node, name string) *flaw {
@@ -477,7 +487,7 @@ func intFlaw(n *node, name string) *flaw {
 	if _, err := parseInt(n.text); err == nil {
 		hint = "write it without quotes"
 	}
-	return &flaw{diag.WrongType, fmt.Sprintf("%s: %q is not a whole number", name, clip(n.text)), hint}
+	return &flaw{diag.WrongType, name + " must be a whole number, not " + shown(n), hint}
 }
 
 // newObject decodes a document of a known kind.

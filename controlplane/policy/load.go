@@ -79,7 +79,7 @@ func (l *loader) file(name, text string) bool {
 	src := diag.NewSource(name, text)
 	found := 0
 	for _, c := range splitDocuments(text) {
-		docs, problems := parseDocuments(c.text)
+		docs, problems := parseDocuments(c.text, c.firstLine)
 		for _, p := range problems {
 			d := decoder{src: src, firstLine: c.firstLine}
 			d.report(p.code, p.line, p.column, "", p.message, "")

@@ -73,12 +73,13 @@ type yamlProblem struct {
 func (p *yamlProblem) Error() string { return p.message }
 
 // parseDocuments reads one chunk of a file, usually one document. Lines count
-// from 1 within the chunk.
+// from 1 within the chunk; messages name lines of the file, where the chunk
+// starts in firstLine.
 //
 // yaml/v3 reads, because goccy/go-yaml 1.19 misreads valid YAML: in
 // {hooks: [http://h:1/x]} it takes the text for a mapping. goccy only explains
 // what yaml/v3 refused, because it knows the column (explainSyntax).
-func parseDocuments(text string) (docs []*node, problems []yamlProblem) {
+func parseDocuments(text string, firstLine int) (docs []*node, problems []yamlProblem) {
 	dec := yaml.NewDecoder(strings.NewReader(text))
 	for {
 		var n yaml.Node
@@ -87,7 +88,7 @@ func parseDocuments(text string) (docs []*node, problems []yamlProblem) {
 		} else if err != nil {
 			return nil, append(problems, explainSyntax(text, err))
 		}
-		c := converter{done: map[*yaml.Node]*node{}}
+		c := converter{firstLine: firstLine, done: map[*yaml.Node]*node{}}
 		root, err := c.convert(&n, 0)
 		problems = append(problems, c.problems...)
 		if p := (*yamlProblem)(nil); errors.As(err, &p) {
@@ -100,9 +101,10 @@ func parseDocuments(text string) (docs []*node, problems []yamlProblem) {
 
 // converter turns the parser's tree into nodes, each of its nodes once.
 type converter struct {
-	done     map[*yaml.Node]*node // nil while it is being converted
-	merged   int
-	problems []yamlProblem
+	firstLine int
+	done      map[*yaml.Node]*node // nil while it is being converted
+	merged    int
+	problems  []yamlProblem
 }
 
 func (c *converter) convert(n *yaml.Node, depth int) (*node, error) {
@@ -184,7 +186,7 @@ func (c *converter) mapping(out *node, content []*yaml.Node, depth int) error {
 			return unsupported(k, "keys are plain words here")
 		}
 		if first, twice := index[k.Value]; twice {
-			message := fmt.Sprintf("%q is already written in line %d", clip(k.Value), out.entries[first].line)
+			message := fmt.Sprintf("%q is already written in line %d", clip(k.Value), out.entries[first].line+c.firstLine-1)
 			c.problems = append(c.problems, yamlProblem{diag.DuplicateKey, k.Line, k.Column, message})
 			continue
 		}

@@ -69,7 +69,7 @@ func secondOpinion(text string) (p *yamlProblem) {
 		return nil
 	}
 	at := syntax.Token.Position
-	return &yamlProblem{diag.YAMLSyntax, max(1, at.Line), max(1, at.Column), syntax.Message}
+	return &yamlProblem{diag.YAMLSyntax, max(1, at.Line), max(1, at.Column), strings.ReplaceAll(syntax.Message, "'\t'", "tab")}
 }
 
 // tooDeep bounds the nesting before goccy's parser runs: it recurses and keeps

@@ -143,7 +143,7 @@ func sortedNames(m map[string]*object) []string {
 // fail adds a finding at a path of the object.
 func (o *object) fail(code, path, hint, format string, args ...any) {
 	line, column := o.locate(path)
-	o.report(code, line, column, path, fmt.Sprintf(format, args...), hint)
+	o.add(code, line, column, path, fmt.Sprintf(format, args...), hint)
 }
 
 // place is where a path stands in the file.

@@ -62,8 +62,10 @@ func Watch(ctx context.Context, log *slog.Logger, debounce time.Duration, paths 
 			if !ok {
 				return errors.New("watch policies: the watcher has closed")
 			}
-			touched = touched || w.known[e.Name]
-			stir()
+			if w.matters(e.Name) {
+				touched = touched || w.known[e.Name]
+				stir()
+			}
 		case err, ok := <-notify.Errors:
 			if !ok {
 				return errors.New("watch policies: the watcher has closed")
@@ -87,6 +89,8 @@ type watch struct {
 	log        *slog.Logger
 	notify     *fsnotify.Watcher
 	paths      []string
+	trees      map[string]bool // directories in which every event matters
+	exact      map[string]bool // names that matter elsewhere
 	known      map[string]bool // files that are read, under the names that events have
 	complained map[string]bool
 }
@@ -108,6 +112,12 @@ func (w *watch) look() string {
 			return print
 		}
 	}
+}
+
+// matters reports whether an event may be about a policy: the directories above
+// and the targets of links are watched too, and may be busy with other things.
+func (w *watch) matters(name string) bool {
+	return w.trees[filepath.Dir(name)] || w.exact[name] || w.known[name]
 }
 
 // forget stops watching what no longer matters.
@@ -134,27 +144,31 @@ func (w *watch) complain(dir string, err error) {
 // scan finds the files, the real directories whose events matter, and the
 // fingerprint: names, real places, sizes and times.
 func (w *watch) scan() (fingerprint string, dirs []string) {
-	w.known = map[string]bool{}
+	w.trees, w.exact, w.known = map[string]bool{}, map[string]bool{}, map[string]bool{}
 	seen := map[string]bool{}
 	hash := sha256.New()
-	add := func(dir string) {
-		if real, err := filepath.EvalSymlinks(dir); err == nil && !seen[real] {
+	add := func(dir string) string {
+		real, err := filepath.EvalSymlinks(dir)
+		if err == nil && !seen[real] {
 			seen[real] = true
 			dirs = append(dirs, real)
 		}
+		return real
 	}
 	for _, path := range w.paths {
 		path, err := filepath.Abs(path)
 		if err != nil {
 			continue // the working directory is gone
 		}
-		add(filepath.Dir(path)) // the path itself may be replaced
+		above := add(filepath.Dir(path)) // the path itself may be replaced
+		w.exact[filepath.Join(above, filepath.Base(path))] = true
+		w.exact[filepath.Join(above, "..data")] = true // Kubernetes swaps this link
 		found, err := find([]string{path})
 		if err != nil {
 			fmt.Fprintln(hash, path, err)
 		}
 		for _, dir := range found.dirs {
-			add(dir)
+			w.trees[add(dir)] = true
 		}
 		for _, d := range found.out {
 			fmt.Fprintln(hash, d.Pos, d.Message)

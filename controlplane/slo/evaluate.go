@@ -86,18 +86,21 @@ func Evaluate(o Objective, counts func(fromMinute, toMinute int64) Counts, now t
 		Degraded: c.Degraded, Aborted: c.Aborted, Injected: c.Injected,
 		Actions: []string{},
 	}
+	exhausted := c.Bad > 0 && reaches(c.Bad, c.Total, PPM, o.budgetPPM())
 	s.Budget.Allowed = float64(c.Total) * float64(o.budgetPPM()) / PPM
 	s.Budget.Remaining = s.Budget.Allowed - float64(c.Bad)
 	if c.Total > 0 {
 		attained := float64(c.Total-min(c.Bad, c.Total)) / float64(c.Total)
 		consumed := rate(c, o.divisorPPM())
+		if exhausted {
+			consumed = max(consumed, 1) // also of a budget of nothing
+		}
 		s.Attained, s.Budget.Consumed = &attained, &consumed
 	}
 	for _, t := range tiers {
 		long, short := t.scaled(o.Window)
 		s.Burn = append(s.Burn, o.burn(t, back(long), back(short)))
 	}
-	exhausted := c.Bad > 0 && reaches(c.Bad, c.Total, PPM, o.budgetPPM())
 	s.ExhaustsIn = o.forecast(s, exhausted)
 	s.State = o.state(s, exhausted, fresh.stale(now))
 	s.Actions = append(s.Actions, o.actions(c)...)
@@ -173,7 +176,7 @@ func (o Objective) state(s Status, exhausted, stale bool) State {
 func (o Objective) actions(c Counts) []string {
 	var all []string
 	for _, step := range o.BudgetPolicy {
-		if c.Total == 0 || !reaches(c.Bad, c.Total, step.ConsumedPPM, o.divisorPPM()) {
+		if c.Bad == 0 || !reaches(c.Bad, c.Total, step.ConsumedPPM, o.budgetPPM()) {
 			continue
 		}
 		for _, a := range step.Actions {

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/seawall-mesh/seawall/filter/contract"
@@ -16,14 +17,24 @@ const commitTimeout = 10 * time.Second
 // when there is little.
 func (i *Ingest) write() {
 	i.loadLast()
-	failing := false
+	failing, owed := false, false // owed: the store has yet to hear of the policy's bounds
 	for {
 		select {
 		case <-i.kick:
-			i.declareBounds()
+			owed = !i.declareBounds(false)
 		case first, ok := <-i.queue:
 			if !ok {
 				return
+			}
+			// Bounds first: the batch may have been counted by them, and the store
+			// takes what it has seen before for older data.
+			select {
+			case <-i.kick:
+				owed = !i.declareBounds(false)
+			default:
+				if owed {
+					owed = !i.declareBounds(true)
+				}
 			}
 			failing = i.commit(i.gather(first), failing)
 		}
@@ -115,9 +126,9 @@ func (i *Ingest) loadLast() {
 	}
 }
 
-// declareBounds tells the store the policy's histogram bounds. When it cannot,
-// latency objectives have no data until it can.
-func (i *Ingest) declareBounds() {
+// declareBounds tells the store the policy's histogram bounds. While it
+// cannot, latency objectives have no data.
+func (i *Ingest) declareBounds(again bool) (done bool) {
 	i.mu.RLock()
 	bounds := i.policy.boundsUS
 	i.mu.RUnlock()
@@ -125,12 +136,17 @@ func (i *Ingest) declareBounds() {
 	defer cancel()
 	since, err := i.store.Boundaries(ctx, bounds)
 	if err != nil {
-		i.log.Error("latency bounds are not stored: latency objectives have no data", "err", err)
-		return
+		if !again {
+			i.log.Error("latency bounds are not stored: latency objectives have no data", "err", err)
+		}
+		return false
 	}
 	i.mu.Lock()
-	i.policy.since = since
-	i.mu.Unlock()
+	defer i.mu.Unlock()
+	if slices.Equal(bounds, i.policy.boundsUS) { // else a newer policy waits its turn
+		i.policy.since = since
+	}
+	return true
 }
 
 const (

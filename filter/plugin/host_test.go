@@ -24,6 +24,7 @@ type proxy struct {
 	names   []string
 	values  []uint64
 	hidden  bool // a stats_matcher hides our metrics
+	noLuck  bool // Random is 0
 	logs    []string
 	token   uint32
 	ids     uint32
@@ -173,6 +174,9 @@ func (w *worker) call(name string) {
 
 func (w *worker) Now() int64 { w.call("now"); return w.now }
 func (w *worker) Random() uint64 {
+	if w.noLuck {
+		return 0
+	}
 	w.random = w.random*6364136223846793005 + 1442695040888963407
 	return w.random
 }

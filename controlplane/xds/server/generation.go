@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -295,9 +296,7 @@ func (e *edgeState) noted(note string) *edgeState {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	out := &edgeState{edge: e.edge, build: e.build, note: note, built: map[variant]*generation{}, staged: map[stagedKey]*resourceSet{}}
-	for k, g := range e.built {
-		out.built[k] = g // g.family stays e: both build the same
-	}
+	maps.Copy(out.built, e.built) // their family stays e: both build the same
 	return out
 }
 

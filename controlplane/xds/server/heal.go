@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
@@ -55,12 +56,7 @@ func (n *node) sick(now time.Time, say func(plan string) fleet.WorkerVerdict) st
 // more rarely. It reports whether it did; the caller retargets.
 func (n *node) healUp(now time.Time, why string) bool {
 	plan := n.want.edge.Filter.PlanHash
-	for _, done := range n.heal.healed {
-		if done == plan {
-			return false
-		}
-	}
-	if n.heal.rev >= maxRev {
+	if slices.Contains(n.heal.healed, plan) || n.heal.rev >= maxRev {
 		return false
 	}
 	n.heal.healed = append(n.heal.healed, plan)

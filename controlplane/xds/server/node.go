@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -412,9 +413,7 @@ func (n *node) onNack(now time.Time, k kind, text string) {
 			delete(r.versions, name)
 		}
 	}
-	for name, version := range p.versions {
-		r.versions[name] = version
-	}
+	maps.Copy(r.versions, p.versions)
 	for _, name := range p.removed {
 		r.versions[name] = ""
 	}

@@ -2,7 +2,6 @@ package server
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -40,7 +39,7 @@ func newSim(t *testing.T) *sim {
 // boot starts a control plane that knows nothing.
 func (s *sim) boot() {
 	s.fleet = fleet.New(s.clock.now)
-	s.srv = New(Config{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Fleet: s.fleet, FilterSHA256: testSHA, Now: s.clock.now})
+	s.srv = New(Config{Log: slog.New(slog.DiscardHandler), Fleet: s.fleet, FilterSHA256: testSHA, Now: s.clock.now})
 	s.n, s.st = nil, nil
 }
 
