@@ -129,7 +129,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close()
 	}
-	_ = <-served // http.ErrServerClosed
+	<-served //nolint:errcheck // http.ErrServerClosed
 	if err != nil {
 		return fmt.Errorf("stop admin server on %s: %w", ln.Addr(), err)
 	}

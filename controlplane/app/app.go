@@ -99,7 +99,7 @@ func run(ctx context.Context, o Options, ready func(Addresses)) (err error) {
 	nodes := fleet.New(time.Now)
 	metrics := newMetrics(o.Version, sha)
 	ingest := telemetry.New(telemetry.Config{
-		Log: o.Log, Store: store, Now: time.Now,
+		Log: o.Log.With("logger", "telemetry"), Store: store, Now: time.Now,
 		OnBatch: func(b contract.Batch, fresh bool) {
 			nodes.Batch(fleet.WorkerReport{Node: b.Node, Boot: b.Boot, BootNS: b.BootNS, VM: b.VM, Plan: b.Plan, Filter: b.Filter, Served: b.Served, At: time.Now()})
 			if fresh {
@@ -108,10 +108,10 @@ func run(ctx context.Context, o Options, ready func(Addresses)) (err error) {
 		},
 	})
 	defer ingest.Close()
-	xds := server.New(server.Config{Log: o.Log, Fleet: nodes, FilterSHA256: sha})
+	xds := server.New(server.Config{Log: o.Log.With("logger", "xds"), Fleet: nodes, FilterSHA256: sha})
 
 	loader := &loader{
-		log: o.Log, paths: o.PolicyPaths, listen: addresses.Listen, accepted: filepath.Join(o.DataDir, acceptedFile),
+		log: o.Log.With("logger", "policy"), paths: o.PolicyPaths, listen: addresses.Listen, accepted: filepath.Join(o.DataDir, acceptedFile),
 		apply: func(l load) {
 			ingest.SetPolicy(l.objectives, l.boundsUS, l.breakers)
 			xds.SetModel(l.model)
@@ -123,7 +123,7 @@ func run(ctx context.Context, o Options, ready func(Addresses)) (err error) {
 
 	src := &source{version: o.Version, filterHash: sha, loader: loader, fleet: nodes, ingest: ingest}
 	metrics.collect(src, xds, ingest, loader)
-	admin, err := api.New(api.Config{Source: src, Ready: src.ready.Load, Log: o.Log, Now: time.Now, Metrics: metrics.handler()})
+	admin, err := api.New(api.Config{Source: src, Ready: src.ready.Load, Log: o.Log.With("logger", "api"), Now: time.Now, Metrics: metrics.handler()})
 	if err != nil {
 		return err
 	}

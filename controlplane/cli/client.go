@@ -26,7 +26,7 @@ const (
 	defaultAdmin   = "127.0.0.1:9900"
 	requestTimeout = 15 * time.Second
 	maxAnswer      = 64 << 20 // bytes
-	maxPages       = 1000
+	maxPages       = 200
 	maxTokenBytes  = 8 << 10
 )
 

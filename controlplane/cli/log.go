@@ -58,8 +58,12 @@ func NewLogger(w io.Writer, level slog.Level, text, colour bool) *slog.Logger {
 	return slog.New(h)
 }
 
-// renameAttr gives the built-in members the names that log pipelines expect.
+// renameAttr gives the built-in members the names that log pipelines expect,
+// and durations their unit.
 func renameAttr(groups []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration { // bare nanoseconds tell nobody anything
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
 	if len(groups) > 0 {
 		return a
 	}
@@ -83,6 +87,19 @@ type logHandler struct {
 
 	sink  *textSink // text, else nil
 	steps []func(slog.Handler) slog.Handler
+	group bool // a group is open: its attributes cannot clash with the members
+}
+
+// ours puts attrs' names out of the way of the record's own members: two
+// members of one name are not JSON.
+func (h *logHandler) ours(a slog.Attr) slog.Attr {
+	if !h.group {
+		switch a.Key {
+		case slog.TimeKey, slog.LevelKey, slog.MessageKey, "timestamp", "message":
+			a.Key = "attr." + a.Key
+		}
+	}
+	return a
 }
 
 // Enabled reports whether records of that level are written.
@@ -97,7 +114,7 @@ func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 			next.name = a.Value.String()
 			continue
 		}
-		rest = append(rest, a)
+		rest = append(rest, h.ours(a))
 	}
 	return next.with(func(s slog.Handler) slog.Handler { return s.WithAttrs(rest) })
 }
@@ -105,6 +122,7 @@ func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup opens a group.
 func (h *logHandler) WithGroup(name string) slog.Handler {
 	next := *h
+	next.group = next.group || name != ""
 	return next.with(func(s slog.Handler) slog.Handler { return s.WithGroup(name) })
 }
 
@@ -121,7 +139,7 @@ func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 		if a.Key == loggerKey && a.Value.Kind() == slog.KindString {
 			name = a.Value.String()
 		} else {
-			rest.AddAttrs(a)
+			rest.AddAttrs(h.ours(a))
 		}
 		return true
 	})

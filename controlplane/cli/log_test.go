@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -27,6 +28,12 @@ func TestJSONLog(t *testing.T) {
 		"renamed":              {func(l *slog.Logger) { l.With("logger", "a").With("logger", "b").Error("m") }, map[string]any{"level": "error", "logger": "b", "message": "m"}},
 		"named by the record":  {func(l *slog.Logger) { l.Info("m", "logger", "envoy") }, map[string]any{"level": "info", "logger": "envoy", "message": "m"}},
 		"named inside a group": {func(l *slog.Logger) { l.WithGroup("g").With("logger", "x").Info("m", "k", "v") }, map[string]any{"level": "info", "logger": "x", "message": "m", "g": map[string]any{"k": "v"}}},
+		"duration":             {func(l *slog.Logger) { l.Info("m", "took", 1500*time.Millisecond) }, map[string]any{"level": "info", "logger": "seawall", "message": "m", "took": "1.5s"}},
+		"clash": {func(l *slog.Logger) {
+			l.With("timestamp", "x").Info("m", "message", "y", "level", "z", "msg", "w", "time", "v")
+		}, map[string]any{
+			"level": "info", "logger": "seawall", "message": "m", "attr.timestamp": "x", "attr.message": "y", "attr.level": "z", "attr.msg": "w", "attr.time": "v",
+		}},
 		"with attributes": {func(l *slog.Logger) { l.With("a", 1).WithGroup("g").With("b", 2).Info("m", "level", "mine") }, map[string]any{
 			"level": "info", "logger": "seawall", "message": "m", "a": 1.0, "g": map[string]any{"b": 2.0, "level": "mine"},
 		}},

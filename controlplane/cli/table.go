@@ -108,7 +108,7 @@ func wrap(text string, width int) string {
 	const indent = "  "
 	var b strings.Builder
 	used := 0
-	for _, word := range strings.FieldsSeq(oneLine(text)) {
+	for word := range strings.FieldsSeq(oneLine(text)) {
 		n := utf8.RuneCountInString(word)
 		switch {
 		case used == 0:

@@ -88,7 +88,7 @@ var catalogue = []Code{
 	{YAMLUnsupported, Error, "YAML feature that policies do not use", "Tags, directives, complex keys and very deep nesting are never needed here and often hide a mistake or an attack.", "Write plain mappings, lists and values."},
 	{TooMuch, Error, "too many files or objects", "A load is bounded to 10,000 files, 10,000 objects and 64 MiB.", "Point Seawall at the policies only."},
 	{NothingFound, Warning, "no policy found", "The path has no *.yaml or *.yml file with a document in it. Hidden files, *_test.yaml and names ending in ~ are left out.", "Check the path."},
-	{TooManyFindings, Error, "more findings than are shown", "The list is bounded; the first findings usually explain the rest.", "Mend what is shown and validate again."},
+	{TooManyFindings, Warning, "more findings than are shown", "The list is bounded; the first findings usually explain the rest.", "Mend what is shown and validate again."},
 
 	{UnknownVersion, Error, "unknown apiVersion", "Fields change their meaning between versions, so a version is never guessed.", "Write apiVersion: seawall.io/v1alpha1."},
 	{UnknownField, Error, "unknown field", "A field that is ignored is a protection that somebody believes in and does not have.", "Correct the spelling or its place, or take the field out."},

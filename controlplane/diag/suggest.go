@@ -17,7 +17,6 @@ func Nearest(word string, candidates []string) string {
 	if word == "" || len(word) > longestTypo {
 		return ""
 	}
-	// Two, so that a transposition is one typing error in short words too.
 	farthest := max(2, len(word)/3)
 	if len(word) < 4 {
 		farthest = 1
@@ -28,7 +27,11 @@ func Nearest(word string, candidates []string) string {
 		if len(c) > longestTypo {
 			continue
 		}
-		if d := levenshtein.ComputeDistance(lower, strings.ToLower(c)); d < bestDistance {
+		d := levenshtein.ComputeDistance(lower, strings.ToLower(c))
+		if d == 2 && transposed(lower, strings.ToLower(c)) {
+			d = 1
+		}
+		if d < bestDistance && d < len(word) { // q is no misspelt p
 			best, bestDistance = c, d
 		}
 	}
@@ -41,6 +44,16 @@ func Nearest(word string, candidates []string) string {
 		}
 	}
 	return ""
+}
+
+// transposed reports whether two neighbours swapped make b of a.
+func transposed(a, b string) bool {
+	for i := range len(a) - 1 {
+		if len(a) == len(b) && a[:i] == b[:i] && a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:] {
+			return true
+		}
+	}
+	return false
 }
 
 // DidYouMean is a hint with the nearest candidate, or else with all of them

@@ -15,7 +15,7 @@ import (
 // can unfold to a huge document: what is visited counts.
 const (
 	maxVisited  = 50_000
-	maxFindings = 100
+	maxFindings = 100 // errors, and warnings, of one document
 )
 
 // decoder fills one object from a node, reporting every problem.
@@ -26,6 +26,8 @@ type decoder struct {
 	out       diag.List
 	bad       []string // paths with an error, for rules that would only repeat it
 	visited   int
+	shown     map[diag.Severity]int
+	dropped   int  // findings beyond maxFindings
 	full      bool // a bound was hit: the rest is not looked at
 }
 
@@ -62,21 +64,24 @@ func (d *decoder) pos(line, column int) diag.Pos { return d.src.At(line+d.firstL
 // report adds a finding about the value at a path, which rules then leave
 // alone where it is an error.
 func (d *decoder) report(code string, line, column int, path, message, hint string) {
-	if c, _ := diag.Lookup(code); c.Severity == diag.Error && !d.full {
+	if c, _ := diag.Lookup(code); c.Severity == diag.Error && len(d.bad) <= maxFindings {
 		d.bad = append(d.bad, path)
 	}
 	d.add(code, line, column, path, message, hint)
 }
 
 func (d *decoder) add(code string, line, column int, path, message, hint string) {
-	if d.full {
+	finding := diag.New(code, d.pos(line, column), path, message)
+	if d.shown[finding.Severity] >= maxFindings {
+		// More warnings must not hide an error; of errors there are enough.
+		d.full = d.full || finding.Severity == diag.Error
+		d.dropped++
 		return
 	}
-	if len(d.out) >= maxFindings {
-		d.full = true
-		code, path, message, hint = diag.TooManyFindings, "", fmt.Sprintf("more than %d findings in this document: the rest is not shown", maxFindings), ""
+	if d.shown == nil {
+		d.shown = map[diag.Severity]int{}
 	}
-	finding := diag.New(code, d.pos(line, column), path, message)
+	d.shown[finding.Severity]++
 	finding.Hint = hint
 	finding.Excerpt = d.src.Excerpt(line+d.firstLine-1, column)
 	d.out = append(d.out, finding)
@@ -89,6 +94,9 @@ func (d *decoder) at(c cursor, n *node, f *flaw) {
 // isBad reports whether something at or below a path, or a value that the path
 // is in, could not be decoded.
 func (d *decoder) isBad(path string) bool {
+	if d.full {
+		return true
+	}
 	for _, b := range d.bad {
 		if below(b, path) || below(path, b) {
 			return true

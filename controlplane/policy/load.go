@@ -183,18 +183,37 @@ func (l *loader) finish() (*Set, diag.List) {
 	validate(l.objects, l.incomplete)
 	for i, o := range l.objects {
 		l.out = append(l.out, o.out[before[i]:]...)
+		if o.dropped > 0 {
+			l.out = append(l.out, diag.New(diag.TooManyFindings, o.pos(o.root.line, o.root.column), "", fmt.Sprintf("more than %d findings in this document: the rest is not shown", maxFindings)))
+		}
 	}
 	out := l.out.Compact()
-	if len(out) > maxShown {
-		errors, warnings := out[maxShown:].Count()
-		out = append(out[:maxShown:maxShown], diag.New(diag.TooManyFindings, diag.Pos{}, "", fmt.Sprintf("%d more errors and %d more warnings are not shown", errors, warnings)))
-		// What is cut off must not turn a refusal into an acceptance, and this
-		// finding is an error by itself.
-	}
-	if out.HasErrors() {
+	refused := out.HasErrors()
+	out = shorten(out)
+	if refused {
 		return nil, out
 	}
 	return newSet(l.objects), out
+}
+
+// shorten keeps what is shown of the findings of a load: errors rather than
+// warnings, the first ones of each.
+func shorten(l diag.List) diag.List {
+	if len(l) <= maxShown {
+		return l
+	}
+	errors, warnings := l.Count()
+	keepErrors := min(errors, maxShown)
+	keepWarnings := min(warnings, maxShown-keepErrors)
+	out := make(diag.List, 0, maxShown+1)
+	left := map[diag.Severity]int{diag.Error: keepErrors, diag.Warning: keepWarnings}
+	for _, d := range l {
+		if left[d.Severity] > 0 {
+			left[d.Severity]--
+			out = append(out, d)
+		}
+	}
+	return append(out, diag.New(diag.TooManyFindings, diag.Pos{}, "", fmt.Sprintf("%d more errors and %d more warnings are not shown", errors-keepErrors, warnings-keepWarnings)))
 }
 
 func newSet(objects []*object) *Set {

@@ -33,9 +33,9 @@ func methodFormat(s string) (string, *flaw) {
 	if slices.Contains(methods, s) {
 		return s, nil
 	}
-	hint := diag.DidYouMean(strings.ToUpper(s), methods)
 	if s == "CONNECT" {
-		hint = "tunnels have no request to guard"
+		return s, &flaw{diag.BadMethod, "CONNECT opens a tunnel, in which there is no request to guard", ""}
 	}
+	hint := diag.DidYouMean(strings.ToUpper(s), methods)
 	return s, &flaw{diag.BadMethod, fmt.Sprintf("%q is not an HTTP method", clip(s)), hint}
 }

@@ -23,7 +23,7 @@ type ServiceLevelObjectiveSpec struct {
 	// Priorities narrows further; empty = all classes.
 	Priorities []string `json:"priorities,omitempty" policy:"enum=critical|high|medium|low"`
 	// Objective is the promised share of good requests, above 0% and below 100%.
-	Objective Ratio `json:"objective" policy:"required"`
+	Objective Ratio `json:"objective" policy:"required,min=0%,max=100%"`
 	// Window is rolling, days of 24 h; default 30d.
 	Window    Duration  `json:"window" policy:"min=1h,max=366d"`
 	Indicator Indicator `json:"indicator" policy:"required,oneof"`

@@ -59,7 +59,7 @@ func outcomeWord(n *node) (string, *flaw) {
 			return word, nil
 		}
 	}
-	return "", &flaw{diag.BadOutcome, fmt.Sprintf("%q is neither an outcome nor a status of 100 to 599", clip(word)), diag.DidYouMean(word, outcomeWords())}
+	return "", &flaw{diag.BadOutcome, shown(n) + " is neither an outcome nor a status of 100 to 599", diag.DidYouMean(word, outcomeWords())}
 }
 
 func outcomeWords() []string {

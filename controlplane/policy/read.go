@@ -36,34 +36,46 @@ type finder struct {
 	files []file
 	dirs  []string        // entered, for the watch
 	seen  map[string]bool // real paths of files and directories
+	limit int             // on files
 	out   diag.List
 }
 
 // find lists the files to read in a stable order. The error is about a path
 // that the user named; everything else is a finding.
 func find(paths []string) (*finder, error) {
-	f := &finder{seen: map[string]bool{}}
+	f := &finder{seen: map[string]bool{}, limit: maxFiles}
+	return f, f.paths(paths)
+}
+
+func (f *finder) paths(paths []string) error {
 	for _, path := range paths {
 		path = filepath.Clean(path)
 		info, err := os.Stat(path)
 		if err != nil {
-			return f, pathError(path, err)
+			return pathError(path, err)
 		}
-		before := len(f.files)
+		files, dirs := len(f.files), len(f.dirs)
 		if info.IsDir() {
 			if _, err := os.ReadDir(path); err != nil {
-				return f, pathError(path, err)
+				return pathError(path, err)
 			}
 			f.directory(path, 0)
 		} else if !leftOut(filepath.Base(path), true) && f.first(path) {
 			f.files = append(f.files, file{path, true})
 		}
-		if len(f.files) == before && len(f.out) == 0 {
-			f.out = append(f.out, diag.New(diag.NothingFound, diag.Pos{File: path}, "", "no policy file here: *.yaml or *.yml, neither hidden nor *_test.yaml"))
+		if len(f.dirs) > dirs && len(f.files) == files && len(f.out) == 0 {
+			f.nothing(path)
 		}
 	}
+	if len(f.files) == 0 && len(f.out) == 0 && len(paths) > 0 {
+		f.nothing(paths[0])
+	}
 	slices.SortStableFunc(f.files, func(a, b file) int { return strings.Compare(a.name, b.name) })
-	return f, nil
+	return nil
+}
+
+func (f *finder) nothing(path string) {
+	f.out = append(f.out, diag.New(diag.NothingFound, diag.Pos{File: path}, "", "no policy file here: *.yaml or *.yml, neither hidden nor *_test.yaml"))
 }
 
 func pathError(path string, err error) error {
@@ -77,7 +89,7 @@ func pathError(path string, err error) error {
 // directory adds what is below dir. Symbolic links are followed, but no real
 // directory is entered twice, so that a link to a parent ends.
 func (f *finder) directory(dir string, depth int) {
-	if !f.first(dir) || len(f.files) > maxFiles {
+	if !f.first(dir) || len(f.files) > f.limit {
 		return
 	}
 	if depth > maxDirDepth {
@@ -113,8 +125,8 @@ func (f *finder) directory(dir string, depth int) {
 		default:
 			f.files = append(f.files, file{name: name})
 		}
-		if len(f.files) > maxFiles {
-			f.out = append(f.out, diag.New(diag.TooMuch, diag.Pos{File: dir}, "", fmt.Sprintf("more than %d policy files", maxFiles)))
+		if len(f.files) > f.limit {
+			f.out = append(f.out, diag.New(diag.TooMuch, diag.Pos{File: dir}, "", fmt.Sprintf("more than %d policy files", f.limit)))
 			return
 		}
 	}

@@ -39,8 +39,34 @@ type rules struct {
 
 var posType = reflect.TypeFor[diag.Pos]()
 
+// fieldTable holds the keys of every struct of the schema.
+var fieldTable = buildFieldTable()
+
+func buildFieldTable() map[reflect.Type][]field {
+	table := map[reflect.Type][]field{}
+	var walk func(t reflect.Type)
+	walk = func(t reflect.Type) {
+		for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
+			t = t.Elem()
+		}
+		if _, done := table[t]; done || !isMapping(t) {
+			return
+		}
+		table[t] = readFields(t)
+		for _, f := range table[t] {
+			walk(t.FieldByIndex(f.index).Type)
+		}
+	}
+	for _, t := range kinds {
+		walk(t)
+	}
+	return table
+}
+
 // fieldsOf lists the keys that a struct has in YAML, in its order.
-func fieldsOf(t reflect.Type) []field {
+func fieldsOf(t reflect.Type) []field { return fieldTable[t] }
+
+func readFields(t reflect.Type) []field {
 	var out []field
 	for _, f := range reflect.VisibleFields(t) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")

@@ -6,6 +6,7 @@ import (
 	"github.com/seawall-mesh/seawall/controlplane/app"
 	"github.com/seawall-mesh/seawall/controlplane/cli"
 	"github.com/seawall-mesh/seawall/controlplane/demo"
+	"github.com/seawall-mesh/seawall/controlplane/render"
 )
 
 // wire gives the commands the parts that they run. They are named here and not
@@ -13,4 +14,10 @@ import (
 func wire(env *cli.Env) {
 	env.Up = func(ctx context.Context, o cli.UpOptions) error { return app.Run(ctx, app.Options(o)) }
 	env.Demo = func(ctx context.Context, o cli.DemoOptions) error { return demo.Run(ctx, demo.Options(o)) }
+	env.Render = func(_ context.Context, o cli.RenderOptions) error {
+		if o.What == "bootstrap" {
+			return render.Bootstrap(o.Stdout, env.Version, o.Paths...)
+		}
+		return render.Envoy(o.Stdout, o.Paths...)
+	}
 }

@@ -153,6 +153,7 @@ func (n *node) attach(now time.Time, st *stream, resumed bool) {
 		}
 	}
 	n.heal.rev, n.heal.ackedAt, n.heal.healed = 1, time.Time{}, nil
+	n.before = lastRouted(append(n.before, n.routed...))
 	module, why := n.meta.module(n.cfg.FilterSHA256)
 	if n.refuse != nil && n.good != nil && why == "" && n.good.module.Path == module.Path {
 		n.run = n.good
@@ -162,19 +163,23 @@ func (n *node) attach(now time.Time, st *stream, resumed bool) {
 		return
 	}
 	n.reject[ecds], n.refuse = rejection{}, nil
-	n.before = lastRouted(append(n.before, n.routed...))
 	n.fresh, n.run, n.routed, n.phase, n.views = true, nil, nil, phaseIdle, [kindCount]view{}
 }
 
+// lastRouted keeps the first, which is what the node has acknowledged, and the
+// last ones, which it may have taken since.
 func lastRouted(edges []ir.Edge) []ir.Edge {
-	return slices.Clone(edges[max(0, len(edges)-maxRouted):])
+	if len(edges) <= maxRouted {
+		return slices.Clone(edges)
+	}
+	return append([]ir.Edge{edges[0]}, edges[len(edges)-maxRouted+1:]...)
 }
 
 // resume takes back that the process is new: it had no clusters, which it asks
 // for first, but it has something else.
 func (n *node) resume(now time.Time) {
 	n.stream.resumed = true
-	if n.refuse != nil {
+	if n.refuse != nil && n.good != nil {
 		n.routed, n.views = n.before, [kindCount]view{}
 		n.fallBack(now)
 		return

@@ -253,7 +253,6 @@ func TestRealEnvoy(t *testing.T) {
 		reloads := e.Stat("extension_config_discovery.http_filter.seawall.config_reload")
 		xds, same := r.xds, r.model("pay:charge=8")
 		r.stop()
-		r.fleet = fleet.New(time.Now)
 		r.serve(xds)
 		r.srv.SetModel(same)
 		r.synced(same)

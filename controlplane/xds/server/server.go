@@ -246,7 +246,7 @@ func (s *Server) unlock(n *node) {
 
 func (s *Server) emit(x note) {
 	s.cfg.Log.LogAttrs(context.Background(), x.level, x.event.Kind,
-		slog.String("node", x.event.Node), slog.String("edge", x.event.Edge), slog.String("message", x.event.Message))
+		slog.String("node", x.event.Node), slog.String("edge", x.event.Edge), slog.String("detail", x.event.Message))
 	if s.cfg.OnEvent != nil {
 		s.cfg.OnEvent(x.event)
 	}

@@ -51,14 +51,26 @@ type State struct {
 	Kind      Kind
 	Cause     uint8 // what made it leave closed, as Result.Cause said
 
-	// Probes are the places for probes: 0 is free, else when the probe is given
-	// back unsettled, in ticks since Since, rounded up. The short form keeps a
-	// State at 176 bytes, which Admit and Settle copy.
-	Probes [MaxProbes]uint32
+	Serial uint8 // half-open: number of the last probe, 1 to 255 in turn
+	Probes [MaxProbes]Probe
 }
 
-// tickNS is the unit of State.Probes, about a millisecond.
-const tickNS = 1 << 20
+// Probe is a place for a probe: 0 is free, else the low 8 bits are the probe's
+// number, and the others say when it is given back unsettled, in ticks since
+// State.Since, rounded up. The short form keeps a State, which Admit and Settle
+// copy, below 200 bytes.
+type Probe uint32
+
+// tickNS is the unit of a Probe's time: 67 ms.
+const tickNS = 1 << 26
+
+// until is when the probe is given back, in ns since State.Since.
+func (p Probe) until() int64 { return int64(p>>8) * tickNS }
+
+func newProbe(serial uint8, until int64) Probe {
+	const limit = 1<<24 - 1
+	return Probe(min(max(until/tickNS+1, 1), limit))<<8 | Probe(serial)
+}
 
 // Decision is what Admit decided.
 type Decision struct {
@@ -76,9 +88,9 @@ func (t Transition) Happened() bool { return t.From != t.To }
 
 // Ticket names the admission that a result belongs to.
 type Ticket struct {
-	Gen   uint64
-	Until uint32 // of the probe, as State.Probes has it; 0: no probe
-	Slot  uint8  // of the probe
+	Gen    uint64
+	Serial uint8 // of the probe, 0: none
+	Slot   uint8 // of the probe
 }
 
 // Verdict is what a result says about the service.
@@ -142,38 +154,34 @@ func admitHalfOpen(s State, p Params, now int64, d Decision) (State, Decision, T
 	if at < 0 || at > maxHalfOpenNS {
 		// The clock was set back, or nobody has settled for weeks: count from now.
 		// The probes that are out keep their places for their time once more.
-		for i, until := range s.Probes {
-			if until != 0 {
-				s.Probes[i] = ticks(p.ProbeExpiryNS)
+		for i, probe := range s.Probes {
+			if probe != 0 {
+				s.Probes[i] = newProbe(uint8(probe), p.ProbeExpiryNS)
 			}
 		}
 		s.Since, at, d.Changed = now, 0, true
 	}
 	for i := range min(p.Probes, MaxProbes) {
-		if left := int64(s.Probes[i])*tickNS - at; left > 0 {
-			if left > p.ProbeExpiryNS+2*tickNS { // the clock was set back
-				s.Probes[i], d.Changed = ticks(add(at, p.ProbeExpiryNS)), true
+		if left := s.Probes[i].until() - at; left > 0 {
+			if left > add(p.ProbeExpiryNS, tickNS) { // the clock was set back
+				s.Probes[i], d.Changed = newProbe(uint8(s.Probes[i]), add(at, p.ProbeExpiryNS)), true
 			}
 			continue
 		}
-		t := Ticket{Gen: s.Gen, Until: ticks(add(at, p.ProbeExpiryNS)), Slot: uint8(i)}
-		s.Probes[i] = t.Until
+		if s.Serial++; s.Serial == 0 {
+			s.Serial = 1
+		}
+		s.Probes[i] = newProbe(s.Serial, add(at, p.ProbeExpiryNS))
 		d.Admit, d.Changed = true, true
-		return s, d, t
+		return s, d, Ticket{Gen: s.Gen, Serial: s.Serial, Slot: uint8(i)}
 	}
 	d.RetryAfterNS = refusedHalfOpenNS
 	return s, d, Ticket{}
 }
 
-// maxHalfOpenNS keeps ticks within 32 bits with room for the longest expiry
-// that counts; a longer one ends here.
-const maxHalfOpenNS = 1 << 50 // 13 days
-
-// ticks is d in ticks, rounded up, at least 1.
-func ticks(d int64) uint32 {
-	const limit = 1<<32 - 1
-	return uint32(min(max(d/tickNS+1, 1), limit))
-}
+// maxHalfOpenNS leaves room for an expiry of a week in a Probe; a longer one
+// ends there.
+const maxHalfOpenNS = 1 << 49 // 6.5 days
 
 // Settle takes the result of an admitted call at now (Unix ns). changed is
 // false where the State is as it was: there is nothing to store. random (64
@@ -225,7 +233,7 @@ func settleClosed(s State, p Params, now int64, r Result) (State, Transition, bo
 }
 
 func settleHalfOpen(s State, p Params, now int64, random uint64, t Ticket, r Result) (State, Transition, bool) {
-	if t.Until == 0 || t.Slot >= MaxProbes || s.Probes[t.Slot] != t.Until {
+	if t.Serial == 0 || t.Slot >= MaxProbes || uint8(s.Probes[t.Slot]) != t.Serial {
 		return s, Transition{}, false // expired, and its place given to another call since
 	}
 	s.Probes[t.Slot] = 0

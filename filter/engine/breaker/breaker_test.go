@@ -95,7 +95,7 @@ func TestOpenRefusesUntilRetryAt(t *testing.T) {
 	require.True(t, d.Admit)
 	require.Equal(t, breaker.Transition{From: breaker.Open, To: breaker.HalfOpen}, d.Moved)
 	require.EqualValues(t, 2, next.Gen)
-	require.NotZero(t, ticket.Until, "it is a probe")
+	require.NotZero(t, ticket.Serial, "it is a probe")
 }
 
 func TestHalfOpenLimitsProbes(t *testing.T) {
@@ -136,7 +136,7 @@ func TestExpiredProbeIsGivenBack(t *testing.T) {
 	require.True(t, ok)
 	_, ok = r.admit(at + 30*second - 1)
 	require.False(t, ok, "not yet")
-	at += 30*second + 2e6
+	at += 30*second + 68e6
 	fresh, ok := r.admit(at)
 	require.True(t, ok, "its time is over")
 	r.settle(at, lost, breaker.Failure)

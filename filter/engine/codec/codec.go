@@ -14,7 +14,8 @@
 //	32  retry at     int64
 //	40  recovery     int64
 //	48  successes    uint32
-//	52  probe places uint32 each
+//	52  serial
+//	53  probe places uint32 each
 //
 // Builds of several versions share records while a module is replaced, so a
 // layout that changes gets a new schema, and a new key.
@@ -28,7 +29,7 @@ const Schema = 1
 // MaxLen is the length of the longest record, in bytes.
 const MaxLen = header + 4*breaker.MaxProbes
 
-const header = 52
+const header = 53
 
 // Identity names the parameters that a State belongs to.
 type Identity [8]byte
@@ -47,8 +48,9 @@ func Append(dst []byte, id Identity, s *breaker.State) []byte {
 	dst = put64(dst, uint64(s.RetryAt))
 	dst = put64(dst, uint64(s.Recovery))
 	dst = put32(dst, s.Successes)
-	for _, until := range s.Probes[:places] {
-		dst = put32(dst, until)
+	dst = append(dst, s.Serial)
+	for _, p := range s.Probes[:places] {
+		dst = put32(dst, uint32(p))
 	}
 	return dst
 }
@@ -67,9 +69,10 @@ func Parse(b []byte) (id Identity, s breaker.State, ok bool) {
 	s.RetryAt = int64(get64(b[32:]))
 	s.Recovery = int64(get64(b[40:]))
 	s.Successes = get32(b[48:])
+	s.Serial = b[52]
 	places := int(b[3])
 	for i := range places {
-		s.Probes[i] = get32(b[header+4*i:])
+		s.Probes[i] = breaker.Probe(get32(b[header+4*i:]))
 	}
 	if s.Recovery < 0 || (places > 0 && s.Probes[places-1] == 0) {
 		return Identity{}, breaker.State{}, false

@@ -18,9 +18,11 @@ func TestRoundTrip(t *testing.T) {
 		s := breaker.State{
 			Gen: rapid.Uint64().Draw(t, "gen"), Since: rapid.Int64().Draw(t, "since"), RetryAt: rapid.Int64().Draw(t, "retry"),
 			Recovery: rapid.Int64Range(0, 1<<63-1).Draw(t, "recovery"), Failures: rapid.Uint32().Draw(t, "failures"),
-			Successes: rapid.Uint32().Draw(t, "successes"), Kind: breaker.Kind(rapid.IntRange(0, 2).Draw(t, "kind")), Cause: rapid.Uint8().Draw(t, "cause"),
+			Successes: rapid.Uint32().Draw(t, "successes"), Kind: breaker.Kind(rapid.IntRange(0, 2).Draw(t, "kind")), Cause: rapid.Uint8().Draw(t, "cause"), Serial: rapid.Uint8().Draw(t, "serial"),
 		}
-		copy(s.Probes[:], rapid.SliceOfN(rapid.Uint32Range(0, 3), 0, breaker.MaxProbes).Draw(t, "probes"))
+		for i, p := range rapid.SliceOfN(rapid.Uint32Range(0, 3), 0, breaker.MaxProbes).Draw(t, "probes") {
+			s.Probes[i] = breaker.Probe(p)
+		}
 		record := codec.Append([]byte("x"), id, &s)[1:]
 		require.LessOrEqual(t, len(record), codec.MaxLen)
 		gotID, got, ok := codec.Parse(record)
@@ -37,7 +39,7 @@ func TestRoundTrip(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	good := codec.Append(nil, codec.Identity{}, &breaker.State{})
-	require.Len(t, good, 52)
+	require.Len(t, good, 53)
 	for name, edit := range map[string]func([]byte) []byte{
 		"empty":             func([]byte) []byte { return nil },
 		"another schema":    func(b []byte) []byte { b[0] = 2; return b },
@@ -57,7 +59,7 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add(codec.Append(nil, codec.Identity{1}, &breaker.State{Kind: breaker.HalfOpen, Probes: [breaker.MaxProbes]uint32{5, 0, 7}}))
+	f.Add(codec.Append(nil, codec.Identity{1}, &breaker.State{Kind: breaker.HalfOpen, Probes: [breaker.MaxProbes]breaker.Probe{5, 0, 7}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		id, s, ok := codec.Parse(data)
 		if ok {
