@@ -75,6 +75,7 @@ type tail struct {
 	log    *slog.Logger
 	offset int64
 	part   []byte // an unfinished line
+	ending bool   // Envoy is being stopped: what it says of that alarms nobody
 	last   string // the last error or critical message
 }
 
@@ -198,6 +199,8 @@ func (t *tail) line(line []byte) {
 	level := rec.slogLevel()
 	if level >= slog.LevelError {
 		t.last = rec.Message
+	} else if t.ending {
+		level = slog.LevelDebug
 	}
 	t.log.Log(context.Background(), level, rec.Message, "envoy", true, "logger", rec.Logger)
 }
@@ -215,6 +218,11 @@ func (l *Launcher) tailLoop(stop <-chan struct{}) {
 		case <-tick.C:
 		}
 		l.tailMu.Lock()
+		select {
+		case <-l.stopping:
+			l.tail.ending = true
+		default:
+		}
 		err := l.tail.step()
 		l.tailMu.Unlock()
 		if _, aerr := l.access.rotate(); err == nil && !errors.Is(aerr, os.ErrNotExist) {

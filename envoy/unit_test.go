@@ -391,3 +391,14 @@ func TestRunHashSeesWhatMatters(t *testing.T) {
 		require.NotEqual(t, base, other, name)
 	}
 }
+
+func TestWarningsOfAnEndThatWasAskedForAreDebug(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	var seen recorder
+	tl := tail{file: logFile{path: path, limit: 1 << 20}, log: slog.New(&seen), ending: true}
+	require.NoError(t, os.WriteFile(path, []byte(`{"level":"warning","logger":"main","message":"caught ENVOY_SIGTERM"}`+"\n"+`{"level":"critical","logger":"main","message":"crash"}`+"\n"), 0o600))
+	require.NoError(t, tl.step())
+	require.Len(t, seen.records, 2)
+	require.Equal(t, slog.LevelDebug, seen.records[0].Level)
+	require.Equal(t, slog.LevelError, seen.records[1].Level)
+}

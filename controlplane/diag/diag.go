@@ -1,6 +1,7 @@
 package diag
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -73,7 +74,11 @@ type wire struct {
 // MarshalJSON writes the members that `validate -o json` and GET
 // policy/diagnostics promise, and the excerpt.
 func (d Diagnostic) MarshalJSON() ([]byte, error) {
-	return json.Marshal(wire{d.Code, d.Severity, d.Pos.File, d.Pos.Line, d.Pos.Column, d.Path, d.Message, d.Hint, d.Excerpt})
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false) // whether to escape is the outer encoder's choice
+	err := enc.Encode(wire{d.Code, d.Severity, d.Pos.File, d.Pos.Line, d.Pos.Column, d.Path, d.Message, d.Hint, d.Excerpt})
+	return out.Bytes(), err
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.

@@ -46,9 +46,9 @@ func buildEnforcement() map[string]fieldState {
 	add(enforced, `
 		Edge.spec.listeners Edge.spec.listeners.address Edge.spec.listeners.port
 		Edge.spec.nodes Edge.spec.nodes.cluster Edge.spec.nodes.id
-		Edge.spec.services Edge.spec.failureMode`)
+		Edge.spec.services Edge.spec.failureMode Edge.spec.trustedHops`)
 	note(notAvailable, "Edge.spec.listeners.tls", "the listener would serve plain text")
-	add(notYet, `Edge.spec.trustedHops Edge.spec.maxBody Edge.spec.probes`)
+	add(notYet, `Edge.spec.maxBody Edge.spec.probes`)
 
 	add(enforced, `
 		Service.spec.hosts Service.spec.paths

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	_ "time/tzdata" // the same time zones on every machine
@@ -204,10 +205,8 @@ func headerFormat(s string) (string, *flaw) {
 	if strings.HasPrefix(lower, "x-seawall-") || strings.HasPrefix(lower, "x-envoy-") {
 		return bad("is dropped at the edge, so that clients cannot set it")
 	}
-	for _, h := range hopHeaders {
-		if h == lower {
-			return bad("belongs to the connection, not to the request")
-		}
+	if slices.Contains(hopHeaders, lower) {
+		return bad("belongs to the connection, not to the request")
 	}
 	return lower, nil
 }

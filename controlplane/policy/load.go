@@ -229,7 +229,7 @@ func newSet(objects []*object) *Set {
 func pick[T any](objects []*object) []T {
 	out := []T{} // [] in JSON, not null
 	for _, o := range objects {
-		if v, ok := o.value.Interface().(T); ok {
+		if v, ok := reflect.TypeAssert[T](o.value); ok {
 			out = append(out, v)
 		}
 	}

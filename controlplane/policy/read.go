@@ -37,6 +37,7 @@ type finder struct {
 	dirs  []string        // entered, for the watch
 	seen  map[string]bool // real paths of files and directories
 	limit int             // on files
+	full  bool            // the limit was met, and said
 	out   diag.List
 }
 
@@ -79,8 +80,7 @@ func (f *finder) nothing(path string) {
 }
 
 func pathError(path string, err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pe.Err
 	}
 	return fmt.Errorf("policy path %s: %w", path, err)
@@ -89,7 +89,7 @@ func pathError(path string, err error) error {
 // directory adds what is below dir. Symbolic links are followed, but no real
 // directory is entered twice, so that a link to a parent ends.
 func (f *finder) directory(dir string, depth int) {
-	if !f.first(dir) || len(f.files) > f.limit {
+	if !f.first(dir) || f.full {
 		return
 	}
 	if depth > maxDirDepth {
@@ -125,7 +125,11 @@ func (f *finder) directory(dir string, depth int) {
 		default:
 			f.files = append(f.files, file{name: name})
 		}
+		if f.full {
+			return
+		}
 		if len(f.files) > f.limit {
+			f.full = true
 			f.out = append(f.out, diag.New(diag.TooMuch, diag.Pos{File: dir}, "", fmt.Sprintf("more than %d policy files", f.limit)))
 			return
 		}
@@ -153,8 +157,7 @@ func (f *finder) unreadable(name string, err error) {
 }
 
 func unreadable(name string, err error) diag.Diagnostic {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pe.Err
 	}
 	return diag.New(diag.FileUnreadable, diag.Pos{File: name}, "", "cannot be read: "+err.Error())

@@ -136,7 +136,7 @@ func applyDefaults(v reflect.Value) {
 	for _, f := range fieldsOf(v.Type()) {
 		applyDefaults(v.FieldByIndex(f.index))
 	}
-	if d, ok := v.Addr().Interface().(defaulter); ok {
+	if d, ok := reflect.TypeAssert[defaulter](v.Addr()); ok {
 		d.setDefaults()
 	}
 }
@@ -150,7 +150,7 @@ func finishAbsent(v reflect.Value) {
 	for _, f := range fieldsOf(v.Type()) {
 		finishAbsent(v.FieldByIndex(f.index))
 	}
-	if f, ok := v.Addr().Interface().(finisher); ok {
+	if f, ok := reflect.TypeAssert[finisher](v.Addr()); ok {
 		f.finish(func(string) bool { return false })
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	goccy "github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/lexer"
@@ -30,7 +31,7 @@ func explainSyntax(text string, refusal error) yamlProblem {
 	}
 	if name, ok := strings.CutPrefix(message, "unknown anchor '"); ok {
 		name, _, _ = strings.Cut(name, "'")
-		line, column := find1(text, "*"+name)
+		line, column := firstPlace(text, "*"+name)
 		return yamlProblem{diag.YAMLSyntax, line, column, "alias *" + clip(name) + " has no anchor before it"}
 	}
 	for i, l := range strings.Split(text, "\n") {
@@ -106,10 +107,11 @@ func tooDeep(tokens token.Tokens) bool {
 	return false
 }
 
-func find1(text, what string) (line, column int) {
+// firstPlace is the line and column at which what stands first.
+func firstPlace(text, what string) (line, column int) {
 	for i, l := range strings.Split(text, "\n") {
-		if at := strings.Index(l, what); at >= 0 {
-			return i + 1, len([]rune(l[:at])) + 1
+		if before, _, ok := strings.Cut(l, what); ok {
+			return i + 1, utf8.RuneCountInString(before) + 1
 		}
 	}
 	return 1, 1

@@ -216,14 +216,13 @@ func (s *ByteSize) UnmarshalJSON(b []byte) (err error) {
 // leave it out means its default.
 func (r Retry) MarshalJSON() ([]byte, error) {
 	type plain Retry
-	out := struct {
-		plain
-		HonorRetryAfter any `json:"honorRetryAfter"`
-	}{plain(r), false}
 	if r.HonorRetryAfter != nil {
-		out.HonorRetryAfter = r.HonorRetryAfter
+		return json.Marshal(plain(r))
 	}
-	return json.Marshal(out)
+	return json.Marshal(struct {
+		plain
+		HonorRetryAfter bool `json:"honorRetryAfter"`
+	}{plain(r), false})
 }
 
 func unmarshal[T any](b []byte, parse func(string) (T, error)) (T, error) {

@@ -33,13 +33,6 @@ func proxyOnConfigure(root, size uint32) uint32 {
 	return truth(vm.Configure(root, config(bufferPluginConfig, size)))
 }
 
-//go:wasmexport proxy_on_context_create
-func proxyOnContextCreate(_, root uint32) {
-	if root != 0 {
-		vm.StreamOn(root)
-	}
-}
-
 //go:wasmexport proxy_on_request_headers
 func proxyOnRequestHeaders(id, _, _ uint32) uint32 {
 	begin()

@@ -60,12 +60,12 @@ func (vm *VM) load(c *cell) {
 	c.loaded, c.version, c.current, c.epoch = true, version, true, epoch
 }
 
-// setState keeps the number of breakers that are not closed.
+// setState keeps the number of breakers that are not healthy.
 func (vm *VM) setState(c *cell, next engine.State) {
-	if c.state.Breaker.Kind != breaker.Closed {
+	if !c.state.Breaker.Healthy() {
 		vm.unwell--
 	}
-	if next.Breaker.Kind != breaker.Closed {
+	if !next.Breaker.Healthy() {
 		vm.unwell++
 	}
 	c.state = next
@@ -74,7 +74,7 @@ func (vm *VM) setState(c *cell, next engine.State) {
 func (vm *VM) countUnwell() {
 	vm.unwell = 0
 	for _, c := range vm.cellList {
-		if c.state.Breaker.Kind != breaker.Closed {
+		if !c.state.Breaker.Healthy() {
 			vm.unwell++
 		}
 	}
@@ -87,13 +87,18 @@ func (vm *VM) store(c *cell, next engine.State) bool {
 	if !vm.host.SharedSet(c.key, vm.scratch, c.version) {
 		return false
 	}
-	if next.Breaker.Gen != c.state.Breaker.Gen {
+	moved := next.Breaker.Gen != c.state.Breaker.Gen
+	if moved {
 		c.since = vm.admitted
 	}
+	news := moved || (c.state.Breaker.Healthy() && !next.Breaker.Healthy())
 	vm.setState(c, next)
 	c.current, c.foreign = false, false
 	vm.epoch.raise(c.shard)
 	c.epoch++ // if the epoch is that much, nobody has written but us
+	if news {
+		vm.epoch.raise(admitEpoch)
+	}
 	return true
 }
 
@@ -137,20 +142,20 @@ func (vm *VM) admit(c *cell, now int64) (engine.Decision, engine.Ticket) {
 	}
 }
 
-// settle hands a result to the breaker that admitted the request.
+// settle hands a result to the breaker that admitted the request. A request
+// without a ticket was admitted while the breaker was known to be healthy: only
+// its failure is news. (Its success does not end a run of failures that began
+// after it was sent.)
 func (vm *VM) settle(c *cell, s *stream, r engine.Result, now int64) {
 	ticket := s.ticket
 	if !s.ticketed {
-		if s.seq <= c.since {
-			return // sent before this VM knew the generation
+		if r.Breaker.Verdict != breaker.Failure || s.seq <= c.since {
+			return // nearly always; or sent before this VM knew the generation
 		}
 		ticket.Breaker.Gen = c.state.Breaker.Gen
 	}
 	if vm.epoch.read(c.shard) != c.epoch {
 		vm.load(c)
-	}
-	if c.state.Breaker.Healthy() && r.Breaker.Verdict != breaker.Failure {
-		return // nearly always
 	}
 	random := uint64(0)
 	if c.state.Breaker.Kind != breaker.Closed {
@@ -181,7 +186,6 @@ func (vm *VM) moved(c *cell, t breaker.Transition, now int64) {
 	if !t.Happened() {
 		return
 	}
-	vm.epoch.raise(admitEpoch)
 	cause := ""
 	if t.To == breaker.Open {
 		cause = contract.Outcome(c.state.Breaker.Cause).String()

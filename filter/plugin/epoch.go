@@ -7,7 +7,7 @@ import "strconv"
 // first, then raise.
 const (
 	shards     = 16     // a record's epoch, by the hash of its key: raised on each change
-	admitEpoch = shards // raised when any breaker's position changes
+	admitEpoch = shards // raised when any breaker's position changes, or its run of failures begins
 	epochs     = shards + 1
 )
 

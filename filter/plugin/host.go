@@ -91,6 +91,7 @@ type Post struct {
 // The properties that the plugin reads.
 const (
 	propRouteName   = "xds\x00route_name"
+	propRootID      = "plugin_root_id"
 	propNodeID      = "xds\x00node\x00id"
 	propCode        = "response\x00code"
 	propFlags       = "response\x00flags"

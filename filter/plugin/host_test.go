@@ -45,6 +45,8 @@ type worker struct {
 	*proxy
 	vm       *VM
 	root     uint32
+	rootIDs  map[uint32]string
+	rootID   string // prefix of root ids
 	props    map[string][]byte
 	headers  map[string]string
 	response *Response
@@ -62,7 +64,7 @@ type posted struct {
 }
 
 func (p *proxy) worker(plan contract.Plan) *worker {
-	w := &worker{proxy: p, props: map[string][]byte{propNodeID: []byte("edge-1")}, calls: map[string]int{}}
+	w := &worker{proxy: p, props: map[string][]byte{propNodeID: []byte("edge-1")}, calls: map[string]int{}, rootIDs: map[uint32]string{}}
 	w.boot()
 	w.configure(plan)
 	p.workers = append(p.workers, w)
@@ -81,8 +83,12 @@ func (w *worker) configure(plan contract.Plan) {
 	require.NoError(w.t, err)
 	w.ids++
 	w.root = w.ids
+	w.rootIDs[w.root] = w.rootID + plan.Hash
+	w.props[propRootID] = []byte(w.rootName())
 	require.True(w.t, w.vm.Configure(w.root, data))
 }
+
+func (w *worker) rootName() string { return w.rootIDs[w.root] }
 
 func (w *worker) tick() { w.vm.Tick(w.root) }
 
@@ -103,7 +109,7 @@ func (w *worker) start(route string, headers map[string]string) (id uint32, refu
 	id = w.ids
 	w.props[propRouteName] = []byte(route)
 	w.headers, w.response = headers, nil
-	w.vm.StreamOn(w.root)
+	w.props[propRootID] = []byte(w.rootName())
 	paused := w.vm.RequestHeaders(id)
 	require.Equal(w.t, w.response != nil, paused)
 	return id, w.response

@@ -8,17 +8,20 @@ import "github.com/seawall-mesh/seawall/filter/contract"
 // The newest rules, with one exception. Pushing a plan that Envoy still has a
 // context for (a policy is edited and reverted while an old stream is open)
 // gives no new context: Envoy goes back to the old one, silently. It shows when
-// a stream starts there, or when the newer context ticks no longer.
+// the newer context ticks no longer, and, where each plan has a root_id of its
+// own, when a stream starts on the old one.
 type roots struct {
-	list []root
+	list    []root
+	several bool // a stream's root_id can differ from the leader's
 }
 
 type root struct {
-	id    uint32
-	plan  *contract.Plan
-	since int64 // when it last came to lead
-	alive int64 // when it last ticked
-	ahead int   // ticks since the leader's last
+	id     uint32
+	name   string // root_id
+	plan   *contract.Plan
+	since  int64 // when it last came to lead
+	ahead  int   // its ticks since the leader's last
+	silent int   // the leader's ticks since its last
 }
 
 const (
@@ -28,17 +31,26 @@ const (
 	// silentTicks of another context without one of the leader's, the leader is
 	// gone. Counting ticks and not time, a worker that stalls does no harm.
 	silentTicks = 10
-	// forgottenNS without a tick, a context is gone.
-	forgottenNS = 60e9
-	maxRoots    = 64
+	// forgottenTicks of the leader without one of another context, that one is
+	// gone.
+	forgottenTicks = 25
+	maxRoots       = 64
 )
 
 // add notes a new context, which leads.
-func (r *roots) add(id uint32, p *contract.Plan, now int64) {
+func (r *roots) add(id uint32, name string, p *contract.Plan, now int64) {
 	if len(r.list) == maxRoots {
 		r.list = append(r.list[:0], r.list[1:]...)
 	}
-	r.list = append(r.list, root{id: id, plan: p, since: now, alive: now})
+	r.list = append(r.list, root{id: id, name: name, plan: p, since: now})
+	r.look()
+}
+
+func (r *roots) look() {
+	r.several = false
+	for i := range r.list {
+		r.several = r.several || r.list[i].name != r.leader().name
+	}
 }
 
 // leader is the context that rules, nil before the first.
@@ -54,6 +66,7 @@ func (r *roots) lead(i int, now int64) *root {
 	chosen := r.list[i]
 	chosen.since, chosen.ahead = now, 0
 	r.list = append(append(r.list[:i], r.list[i+1:]...), chosen)
+	r.look()
 	return r.leader()
 }
 
@@ -73,9 +86,9 @@ func (vm *VM) leads(id uint32, now int64) bool {
 		return false
 	}
 	c := &vm.roots.list[i]
-	c.alive = now
+	c.silent = 0
 	if vm.roots.leader().id == id {
-		vm.roots.ledBy(now)
+		vm.roots.led()
 		return true
 	}
 	if c.ahead++; c.ahead < silentTicks {
@@ -85,40 +98,39 @@ func (vm *VM) leads(id uint32, now int64) bool {
 	return true
 }
 
-// StreamOn tells that a stream has started on a context of this VM.
-func (vm *VM) StreamOn(rootID uint32) {
+// followStream looks on which context a new stream is, while there are
+// several.
+func (vm *VM) followStream(now int64) {
 	leader := vm.roots.leader()
-	if leader == nil || leader.id == rootID {
-		return // nearly always
+	name, _ := vm.host.Property(propRootID)
+	if string(name) == leader.name || now-leader.since <= settledNS {
+		return
 	}
-	defer func() {
-		if cause := recover(); cause != nil {
-			vm.panicked("context create", cause)
+	for i := range vm.roots.list {
+		if vm.roots.list[i].name == string(name) {
+			vm.follow(i, now)
+			return
 		}
-	}()
-	now := vm.host.Now()
-	if i := vm.roots.find(rootID); i >= 0 && now-leader.since > settledNS {
-		vm.follow(i, now)
 	}
 }
 
 // follow goes back to the plan of another context.
 func (vm *VM) follow(i int, now int64) {
 	chosen := vm.roots.lead(i, now)
-	chosen.alive = now
 	vm.install(chosen.plan)
 	vm.log(Info, "back to plan "+chosen.plan.Hash)
 }
 
-// ledBy notes a tick of the leader, and forgets contexts that are gone.
-func (r *roots) ledBy(now int64) {
+// led notes a tick of the leader, and forgets contexts that are gone.
+func (r *roots) led() {
 	kept := r.list[:0]
 	for i, c := range r.list {
-		if i == len(r.list)-1 || now-c.alive <= forgottenNS {
-			c.ahead = 0
+		c.ahead = 0
+		if c.silent++; i == len(r.list)-1 || c.silent <= forgottenTicks {
 			kept = append(kept, c)
 		}
 	}
 	clear(r.list[len(kept):])
 	r.list = kept
+	r.look()
 }

@@ -24,7 +24,7 @@ type VM struct {
 	epoch     epoch
 	cells     map[string]*cell
 	cellList  []*cell
-	unwell    int    // cells that are not closed
+	unwell    int    // cells that are not healthy: open, half-open, or in a run of failures
 	admission uint64 // the admission epoch that the cells were last checked at
 	stale     bool   // they must be checked in any case
 	reviewAt  int
@@ -89,7 +89,8 @@ func (vm *VM) Configure(root uint32, config []byte) (ok bool) {
 		return false
 	}
 	vm.host.SetTick(tickMS)
-	vm.roots.add(root, &parsed, vm.host.Now())
+	name, _ := vm.host.Property(propRootID)
+	vm.roots.add(root, string(name), &parsed, vm.host.Now())
 	vm.install(&parsed)
 	return true
 }
@@ -122,6 +123,9 @@ func (vm *VM) RequestHeaders(id uint32) (pause bool) {
 		vm.wake()
 	}
 	now := vm.host.Now()
+	if vm.roots.several {
+		vm.followStream(now)
+	}
 	// The epoch first: what the cells are checked against must not be newer.
 	if epoch := vm.epoch.read(admitEpoch); epoch != vm.admission || vm.stale {
 		vm.refresh(epoch)
@@ -138,7 +142,7 @@ func (vm *VM) RequestHeaders(id uint32) (pause bool) {
 	}
 	name, _ := vm.host.Property(propRouteName)
 	s.route, s.routed = vm.find(name), true
-	if s.route == nil || s.route.cell == nil || s.route.cell.state.Breaker.Kind == breaker.Closed {
+	if s.route == nil || s.route.cell == nil || s.route.cell.state.Breaker.Healthy() {
 		return false
 	}
 	decision, ticket := vm.admit(s.route.cell, now)

@@ -178,7 +178,6 @@ func TestEveryCallbackRecovers(t *testing.T) {
 	w.end(id, "pay/charge", status(200))
 	w.tick()
 	w.vm.CallDone(1)
-	w.vm.StreamOn(4711)
 	data, err := json.Marshal(testPlan())
 	require.NoError(t, err)
 	require.True(t, w.vm.Configure(99, data), "a fault of ours is not the plan's: it must not be refused")
@@ -260,12 +259,18 @@ func TestContextsAreBounded(t *testing.T) {
 	t.Parallel()
 	w := workers(t, 1)[0]
 	for range 3 * maxRoots {
-		w.configure(testPlan())
+		plan := testPlan()
+		plan.Edge = string(rune('a' + w.ids%26))
+		w.configure(plan)
 	}
 	require.Len(t, w.vm.roots.list, maxRoots)
-	w.now += 2 * forgottenNS
+	for range forgottenTicks {
+		w.tick()
+	}
+	require.Len(t, w.vm.roots.list, maxRoots)
 	w.tick()
 	require.Len(t, w.vm.roots.list, 1)
+	require.False(t, w.vm.roots.several)
 }
 
 func TestUnknownNamesAreBounded(t *testing.T) {

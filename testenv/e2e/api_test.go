@@ -174,7 +174,7 @@ func (u *up) awaitOutcomes(want tally) {
 	u.t.Helper()
 	eventually(u.t, soon, func() (bool, string) {
 		got := u.outcomes()
-		return maps.Equal(got, want), fmt.Sprintf("traffic is %v, not %v", got, want)
+		return got.equal(want), fmt.Sprintf("traffic is %v, not %v", got, want)
 	})
 	u.awaitBatches()
 	require.Equal(u.t, want, u.outcomes())

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -224,6 +226,10 @@ func (t tally) plus(o tally) tally {
 	}
 	return out
 }
+
+func (t tally) equal(o tally) bool { return maps.Equal(t, o) }
+
+func (t tally) names() []string { return slices.Sorted(maps.Keys(t)) }
 
 func (t tally) total() int {
 	n := 0

@@ -13,7 +13,15 @@
 //
 // so that at no time a route names a cluster or a plan entry that the node
 // does not have. A rejected plan stops there: the other types, and the plan
-// before, stay. An Envoy that has just started gets everything at once.
+// before, stay, and it is not sent again before there is another; Envoy would
+// take the same bytes for no change and acknowledge them. Other rejected types
+// are tried again, ever more rarely (a port may become free). An Envoy that has
+// just started gets everything at once.
+//
+// ECDS versions are those of the plan without retired routes, and end in ".rN"
+// in the N-th VM: so a control plane that restarts, and knows nothing else of a
+// node, pushes nothing that the node has, and does not move it back to a VM
+// that it was healed from.
 //
 // # What is never sent
 //
