@@ -4,11 +4,13 @@ package e2e
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -59,6 +61,13 @@ func run(m *testing.M) (code int) {
 	// t.TempDir lies below root too: whatever a test leaves, the reaper finds.
 	if err := os.Setenv("TMPDIR", root); err != nil {
 		return fail("%v", err)
+	}
+	// Most of a test's time is waiting for another process.
+	flag.Parse()
+	if !slices.ContainsFunc(os.Args, func(a string) bool { return strings.Contains(a, "test.parallel") }) {
+		if err := flag.Set("test.parallel", "4"); err != nil {
+			return fail("%v", err)
+		}
 	}
 	return m.Run()
 }

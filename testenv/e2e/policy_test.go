@@ -79,6 +79,16 @@ func writePolicy(t testing.TB, dir, text string) {
 	require.NoError(t, os.Rename(tmp, filepath.Join(dir, policyFile)))
 }
 
+func removePolicy(t testing.TB, dir string) {
+	t.Helper()
+	require.NoError(t, os.Remove(filepath.Join(dir, policyFile)))
+}
+
+func move(t testing.TB, from, to string) {
+	t.Helper()
+	require.NoError(t, os.Rename(from, to))
+}
+
 // newUpstream is a service that answers 200 to everything.
 func newUpstream(t testing.TB) *upstream.Server {
 	t.Helper()
