@@ -29,8 +29,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newServer(t *testing.T, src api.Source, change func(*api.Config)) *api.Server {
 	t.Helper()
+	overrides, log := apitest.Overrides(t.Context(), apitest.Now, src.Breakers)
 	cfg := api.Config{
-		Source: src, Ready: func() bool { return true }, Log: slog.New(slog.DiscardHandler), Now: apitest.Now,
+		Source: src, Overrides: overrides, Audit: log, Ready: func() bool { return true }, Log: slog.New(slog.DiscardHandler), Now: apitest.Now,
 		NewRequestID: func() string { return "req-1" },
 	}
 	if change != nil {
@@ -228,7 +229,8 @@ func TestPagesAreTheWholeList(t *testing.T) {
 		for i := range n {
 			stable = append(stable, fleet.Node{ID: fmt.Sprintf("stable-%02d", i)})
 		}
-		srv, err := api.New(api.Config{Source: src, Ready: func() bool { return true }, Log: slog.New(slog.DiscardHandler), Now: apitest.Now})
+		overrides, log := apitest.Overrides(context.Background(), apitest.Now, src.Breakers)
+		srv, err := api.New(api.Config{Source: src, Overrides: overrides, Audit: log, Ready: func() bool { return true }, Log: slog.New(slog.DiscardHandler), Now: apitest.Now})
 		if err != nil {
 			t.Fatal(err)
 		}

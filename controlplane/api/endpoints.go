@@ -1,10 +1,11 @@
 package api
 
 import (
-	"bytes"
-	"encoding/json"
+	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
@@ -36,11 +37,14 @@ func paramNames(ps []param) string {
 
 // endpoint is one row of the API: what is served, and what OpenAPI says of it.
 type endpoint struct {
+	method  string // "" = GET, and HEAD
 	path    string // below /api/v1
 	id      string
 	summary string
-	params  []param
-	answer  any // a value of the answer's type, for the schema
+	params  []param // of the query
+	body    any     // a value of the request body's type, for the schema; nil = none
+	answer  any     // a value of the answer's type, for the schema; nil = 204
+	tagged  bool    // the answer has an ETag
 	handle  func(r *http.Request, q query) (any, error)
 }
 
@@ -48,7 +52,7 @@ type endpoint struct {
 // from, so that neither can know one that the other does not.
 func (s *Server) endpoints() []endpoint {
 	src := s.cfg.Source
-	return []endpoint{
+	return append([]endpoint{
 		{
 			path: "/status", id: "getStatus", summary: "The control plane in one look.", answer: Status{},
 			handle: func(*http.Request, query) (any, error) { return s.status(), nil },
@@ -115,7 +119,7 @@ func (s *Server) endpoints() []endpoint {
 				return paginate(q, listedProblemTypes(s.cfg.ProblemTypeBase), func(t ProblemType) string { return t.Slug }), nil
 			},
 		},
-	}
+	}, s.overrideEndpoints()...)
 }
 
 // status completes the Source's summary with what this package knows.
@@ -146,8 +150,17 @@ func ofService[T any](q query, items []T, service func(T) string) []T {
 // routes is every path of the admin address.
 func (s *Server) routes() (*http.ServeMux, error) {
 	mux := http.NewServeMux()
+	byPath := map[string]methods{}
 	for _, e := range s.endpoints() {
-		mux.Handle("/api/v1"+e.path, s.reads(s.serveJSON(e)))
+		at := byPath[e.path]
+		if at == nil {
+			at = methods{}
+			byPath[e.path] = at
+		}
+		at[cmp.Or(e.method, http.MethodGet)] = s.serveJSON(e)
+	}
+	for path, at := range byPath {
+		mux.Handle("/api/v1"+path, s.only(at))
 	}
 	document, err := openAPI(s.endpoints())
 	if err != nil {
@@ -180,12 +193,28 @@ func (s *Server) routes() (*http.ServeMux, error) {
 	return mux, nil
 }
 
+// methods are the handlers of one path.
+type methods map[string]func(http.ResponseWriter, *http.Request) error
+
 // reads serves GET and HEAD, and maps what h returns as error.
 func (s *Server) reads(h func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return s.only(methods{http.MethodGet: h})
+}
+
+// only serves the methods that a path has; HEAD is GET's.
+func (s *Server) only(at methods) http.Handler {
+	allowed := slices.Sorted(maps.Keys(at))
+	if at[http.MethodGet] != nil {
+		at[http.MethodHead] = at[http.MethodGet]
+		allowed = append(allowed, http.MethodHead)
+		slices.Sort(allowed)
+	}
+	allow := strings.Join(allowed, ", ")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			s.problems.write(w, r, problemf(typeMethodNotAllowed, "%s is only read, by GET or HEAD, not %s", shorten(r.URL.Path, 200), shorten(r.Method, 20)))
+		h := at[r.Method]
+		if h == nil {
+			w.Header().Set("Allow", allow)
+			s.problems.write(w, r, problemf(typeMethodNotAllowed, "%s takes %s, not %s", shorten(r.URL.Path, 200), allow, shorten(r.Method, 20)))
 			return
 		}
 		if err := h(w, r); err != nil {
@@ -204,17 +233,11 @@ func (s *Server) serveJSON(e endpoint) func(http.ResponseWriter, *http.Request) 
 		if err != nil {
 			return err
 		}
-		answer, err := e.handle(r, q)
+		value, err := e.handle(r, q)
 		if err != nil {
 			return err
 		}
-		var body bytes.Buffer
-		enc := json.NewEncoder(&body)
-		enc.SetEscapeHTML(false) // the content type is JSON and nosniff is set
-		if err := enc.Encode(answer); err != nil {
-			return fmt.Errorf("encode %s: %w", e.path, err)
-		}
-		return send(w, "application/json", body.Bytes())
+		return answer(w, e, value)
 	}
 }
 

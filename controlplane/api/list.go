@@ -34,6 +34,7 @@ type query struct {
 	after   string // key of the last item of the page before
 	window  time.Duration
 	service string
+	reason  string
 }
 
 // parseQuery reads the parameters that an endpoint knows. An unknown or a
@@ -86,6 +87,8 @@ func (q *query) set(name, value string) error {
 		q.window = w
 	case "service":
 		q.service = value
+	case "reason":
+		q.reason = value
 	}
 	return nil
 }
@@ -123,13 +126,16 @@ func paginate[T any](q query, items []T, key func(T) string) List[T] {
 	page := List[T]{Items: make([]T, 0, min(q.limit, len(all)))}
 	for i, k := range all {
 		if i == q.limit {
-			page.Next = base64.RawURLEncoding.EncodeToString([]byte(all[i-1].key))
+			page.Next = cursor(all[i-1].key)
 			break
 		}
 		page.Items = append(page.Items, k.item)
 	}
 	return page
 }
+
+// cursor is a key as ?cursor= takes it.
+func cursor(key string) string { return base64.RawURLEncoding.EncodeToString([]byte(key)) }
 
 // sortKey joins the parts of a key. Parts hold no NUL: they are names, ids and
 // addresses.

@@ -100,6 +100,14 @@ var memberDocs = map[string]string{
 	"Burn.shortRate": "Rate over the short window.",
 	"Burn.firing":    "Both rates exceed the threshold, over enough requests.",
 
+	"AuditEntry.id":      "Ascends.",
+	"AuditEntry.at":      "When.",
+	"AuditEntry.by":      "Who, as far as it is known; seawall for what ended by itself.",
+	"AuditEntry.action":  "breaker-open, breaker-closed, breaker-reset or breaker-override-expired.",
+	"AuditEntry.subject": "What was changed, such as breakers/payments/charge.",
+	"AuditEntry.reason":  "Why, as the operator put it.",
+	"AuditEntry.until":   "When it ends by itself; null where it does not.",
+
 	"Problem.type":        "URL of the problem type; it has a page at /problems/<slug>.",
 	"Problem.title":       "The type in a few words.",
 	"Problem.status":      "The HTTP status.",

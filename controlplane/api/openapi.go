@@ -1,12 +1,15 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"reflect"
 	"strings"
 	"time"
 
+	"github.com/seawall-mesh/seawall/controlplane/audit"
 	"github.com/seawall-mesh/seawall/controlplane/slo"
 	"github.com/seawall-mesh/seawall/filter/problem"
 )
@@ -21,24 +24,11 @@ func openAPI(endpoints []endpoint) ([]byte, error) {
 	}
 	paths := map[string]any{}
 	for _, e := range endpoints {
-		params := []any{}
-		for _, p := range e.params {
-			params = append(params, map[string]any{
-				"name": p.name, "in": "query", "description": p.doc, "schema": map[string]any{"type": p.kind},
-			})
+		path := "/api/v1" + e.path
+		if paths[path] == nil {
+			paths[path] = map[string]any{}
 		}
-		paths["/api/v1"+e.path] = map[string]any{"get": map[string]any{
-			"operationId": e.id,
-			"summary":     e.summary,
-			"parameters":  params,
-			"responses": map[string]any{
-				"200": map[string]any{
-					"description": "OK.",
-					"content":     map[string]any{"application/json": map[string]any{"schema": b.schema(reflect.TypeOf(e.answer))}},
-				},
-				"default": map[string]any{"$ref": "#/components/responses/Problem"},
-			},
-		}}
+		paths[path].(map[string]any)[strings.ToLower(cmp.Or(e.method, http.MethodGet))] = b.operation(e)
 	}
 	doc := map[string]any{
 		"openapi": "3.1.0",
@@ -61,6 +51,41 @@ func openAPI(endpoints []endpoint) ([]byte, error) {
 		return nil, fmt.Errorf("openapi document: %w", err)
 	}
 	return append(out, '\n'), nil
+}
+
+func (b *schemaBuilder) operation(e endpoint) map[string]any {
+	text := map[string]any{"type": "string"}
+	params := []any{}
+	for part := range strings.SplitSeq(e.path, "/") {
+		if name, ok := strings.CutPrefix(part, "{"); ok {
+			params = append(params, map[string]any{"name": strings.TrimSuffix(name, "}"), "in": "path", "required": true, "schema": text})
+		}
+	}
+	for _, p := range e.params {
+		params = append(params, map[string]any{"name": p.name, "in": "query", "description": p.doc, "schema": map[string]any{"type": p.kind}})
+	}
+	inJSON := func(v any) map[string]any {
+		return map[string]any{"application/json": map[string]any{"schema": b.schema(reflect.TypeOf(v))}}
+	}
+	responses := map[string]any{"default": map[string]any{"$ref": "#/components/responses/Problem"}}
+	if e.answer == nil {
+		responses["204"] = map[string]any{"description": "Done."}
+	} else {
+		ok := map[string]any{"description": "OK.", "content": inJSON(e.answer)}
+		if e.tagged {
+			ok["headers"] = map[string]any{"ETag": map[string]any{"description": "For If-Match.", "schema": text}}
+		}
+		responses["200"] = ok
+	}
+	operation := map[string]any{"operationId": e.id, "summary": e.summary, "responses": responses}
+	if e.body != nil {
+		operation["requestBody"] = map[string]any{"content": inJSON(e.body), "required": e.method == http.MethodPut}
+		for _, name := range []string{"If-Match", "If-None-Match"} {
+			params = append(params, map[string]any{"name": name, "in": "header", "description": "412 where it does not hold.", "schema": text})
+		}
+	}
+	operation["parameters"] = params
+	return operation
 }
 
 // schemaBuilder turns Go types into JSON Schema, one component per named
@@ -131,6 +156,8 @@ func componentName(t reflect.Type) string {
 		return "SLO"
 	case reflect.TypeFor[problem.Document]():
 		return "Problem"
+	case reflect.TypeFor[audit.Entry]():
+		return "AuditEntry"
 	}
 	if items, paged := t.FieldByName("Items"); paged {
 		return componentName(items.Type.Elem()) + "List"

@@ -1,22 +1,23 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
-	"maps"
 	"net/http/httptest"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seawall-mesh/seawall/controlplane/audit"
 	"github.com/seawall-mesh/seawall/controlplane/diag"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
+	"github.com/seawall-mesh/seawall/controlplane/override"
 	"github.com/seawall-mesh/seawall/controlplane/policy"
 	"github.com/seawall-mesh/seawall/controlplane/slo"
 	"github.com/seawall-mesh/seawall/controlplane/telemetry"
@@ -36,9 +37,18 @@ func (silent) Traffic(context.Context, time.Duration) ([]telemetry.TrafficRow, e
 }
 func (silent) SLOs(context.Context) ([]slo.Status, error) { return nil, nil }
 
+func (silent) Get(override.Key) (override.Override, bool) { return override.Override{}, false }
+func (silent) Set(context.Context, override.Request, override.Precondition) (override.Override, error) {
+	return override.Override{}, override.ErrUnknown
+}
+func (silent) Lift(context.Context, override.Key, string, string, override.Precondition) error {
+	return override.ErrUnknown
+}
+func (silent) Audit(context.Context, int64, int) ([]audit.Entry, error) { return nil, nil }
+
 func silentServer(t *testing.T) *Server {
 	t.Helper()
-	s, err := New(Config{Source: silent{}, Ready: func() bool { return true }, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	s, err := New(Config{Source: silent{}, Overrides: silent{}, Audit: silent{}, Ready: func() bool { return true }, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	require.NoError(t, err)
 	return s
 }
@@ -60,12 +70,16 @@ func TestOpenAPIListsEveryEndpoint(t *testing.T) {
 	s := silentServer(t)
 	doc := openAPIDocument(t, s)
 	require.Equal(t, "3.1.0", doc["openapi"])
-	var want []string
+	var want, got []string
 	for _, e := range s.endpoints() {
-		want = append(want, "/api/v1"+e.path)
+		want = append(want, cmp.Or(e.method, "GET")+" /api/v1"+e.path)
 	}
-	paths := doc["paths"].(map[string]any)
-	require.ElementsMatch(t, want, slices.Collect(maps.Keys(paths)))
+	for path, operations := range doc["paths"].(map[string]any) {
+		for method := range operations.(map[string]any) {
+			got = append(got, strings.ToUpper(method)+" "+path)
+		}
+	}
+	require.ElementsMatch(t, want, got)
 }
 
 // TestOpenAPIRefersOnlyToWhatIsThere follows every $ref.

@@ -17,6 +17,10 @@ var (
 	typeNotFound         = problem.Type{Slug: "not-found", Title: "No such thing", Status: http.StatusNotFound, Meaning: "The path names no endpoint and no object of this control plane.", Action: "Look the path up in /api/v1/openapi.json; it lists every endpoint."}
 	typeMethodNotAllowed = problem.Type{Slug: "method-not-allowed", Title: "Method not allowed", Status: http.StatusMethodNotAllowed, Meaning: "The endpoint exists, but not with this method.", Action: "Use a method that the Allow header of the answer lists."}
 	typeBadQuery         = problem.Type{Slug: "bad-query", Title: "Bad query", Status: http.StatusBadRequest, Meaning: "A query parameter is unknown, doubled, malformed or out of range.", Action: "Correct the parameter that the detail names."}
+	typeInvalid          = problem.Type{Slug: "invalid-request", Title: "Invalid request", Status: http.StatusBadRequest, Meaning: "The body or a header of the request is not what the endpoint wants.", Action: "Correct the member that the detail names."}
+	typeMediaType        = problem.Type{Slug: "unsupported-media-type", Title: "Unsupported media type", Status: http.StatusUnsupportedMediaType, Meaning: "A write must say that it is JSON, which a form of a web page cannot.", Action: "Send content-type: application/json."}
+	typeTooLarge         = problem.Type{Slug: "body-too-large", Title: "Body too large", Status: http.StatusRequestEntityTooLarge, Meaning: "The body is larger than the control plane reads.", Action: "Send less."}
+	typePrecondition     = problem.Type{Slug: "changed", Title: "Changed meanwhile", Status: http.StatusPreconditionFailed, Meaning: "If-Match or If-None-Match does not hold: somebody else has changed it.", Action: "Look at it again, then repeat with its new ETag."}
 	typeUnknownHost      = problem.Type{Slug: "unknown-host", Title: "Unknown Host", Status: http.StatusForbidden, Meaning: "The Host header is not one of the control plane's names, as when a web page reaches it through a name of its own (DNS rebinding).", Action: "Use 127.0.0.1 or localhost, or a name that the control plane is configured with."}
 	typeCrossOrigin      = problem.Type{Slug: "cross-origin", Title: "Cross-origin write", Status: http.StatusForbidden, Meaning: "A browser sent a write on behalf of a page from another origin.", Action: "Send it from a page of the control plane itself, or with a client that is no browser."}
 	typeNotReady         = problem.Type{Slug: "not-ready", Title: "Not ready", Status: http.StatusServiceUnavailable, Retryable: true, Meaning: "The control plane has not served an accepted policy yet.", Action: "Look at /api/v1/policy/diagnostics for what keeps the policies from being accepted."}
@@ -28,7 +32,7 @@ var (
 // our own, sorted by slug.
 func problemTypes() []problem.Type {
 	all := append(problem.Types(),
-		typeNotFound, typeMethodNotAllowed, typeBadQuery, typeUnknownHost, typeCrossOrigin, typeNotReady, typeUnavailable, typeInternal)
+		typeNotFound, typeMethodNotAllowed, typeBadQuery, typeInvalid, typeMediaType, typeTooLarge, typePrecondition, typeUnknownHost, typeCrossOrigin, typeNotReady, typeUnavailable, typeInternal)
 	slices.SortFunc(all, func(a, b problem.Type) int { return strings.Compare(a.Slug, b.Slug) })
 	return all
 }

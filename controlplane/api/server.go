@@ -30,10 +30,12 @@ const (
 	maxConnections    = 512
 )
 
-// Config is what the admin interface needs. Source, Ready, Log and Now are
-// required.
+// Config is what the admin interface needs. Source, Overrides, Audit, Ready, Log
+// and Now are required.
 type Config struct {
-	Source Source
+	Source    Source
+	Overrides Overrides
+	Audit     AuditLog
 	// Ready reports whether the first accepted policy has been served; once
 	// true it stays true.
 	Ready func() bool
@@ -57,6 +59,10 @@ func (c *Config) defaults() error {
 	switch {
 	case c.Source == nil:
 		return errors.New("api: Config.Source is required")
+	case c.Overrides == nil:
+		return errors.New("api: Config.Overrides is required")
+	case c.Audit == nil:
+		return errors.New("api: Config.Audit is required")
 	case c.Ready == nil:
 		return errors.New("api: Config.Ready is required")
 	case c.Log == nil:

@@ -92,7 +92,7 @@ func run(ctx context.Context, o Options, ready func(Addresses)) (err error) {
 
 	store, err := sqlite.Open(ctx, filepath.Join(o.DataDir, "telemetry.db"))
 	if err != nil {
-		return err
+		return unlessAsked(ctx, err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 
@@ -159,7 +159,16 @@ func run(ctx context.Context, o Options, ready func(Addresses)) (err error) {
 	}
 	stopWorking()
 	stopServing()
-	return errors.Join(err, ignoreCanceled(group.Wait()))
+	return errors.Join(unlessAsked(ctx, err), ignoreCanceled(group.Wait()))
+}
+
+// unlessAsked is nil where a start was broken off because it was asked to:
+// that is an orderly end like any other.
+func unlessAsked(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 func serveTelemetry(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {

@@ -69,6 +69,23 @@ func (e *RefusedError) Hint() string { return "mend them; `seawall validate` che
 // Diagnostics are the findings.
 func (e *RefusedError) Diagnostics() diag.List { return e.findings }
 
+// pathError is about a path of -p that cannot be read.
+type pathError struct{ err error }
+
+// Error is one line that names the path.
+func (e *pathError) Error() string { return e.err.Error() }
+
+// Unwrap is what the system said.
+func (e *pathError) Unwrap() error { return e.err }
+
+// Hint says what to do.
+func (e *pathError) Hint() string {
+	if errors.Is(e.err, fs.ErrPermission) {
+		return "let this user read it, or name another path with -p"
+	}
+	return "-p takes a policy file, or a folder with *.yaml files"
+}
+
 // first loads what is served from the start: the policies, or where they have
 // errors the ones that an earlier run over the same data folder accepted.
 func (l *loader) first() error {
@@ -131,7 +148,7 @@ func (l *loader) load(paths []string) (refused diag.List, err error) {
 	started := time.Now()
 	set, findings, err := policy.Load(paths...)
 	if err != nil {
-		return nil, err
+		return nil, &pathError{err}
 	}
 	if set == nil {
 		return findings, nil

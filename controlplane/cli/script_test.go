@@ -32,7 +32,8 @@ func TestMain(m *testing.M) {
 // serveAPI serves src by the real API and returns its URL.
 func serveAPI(t testing.TB, src api.Source, ready bool) string {
 	t.Helper()
-	srv, err := api.New(api.Config{Source: src, Ready: func() bool { return ready }, Log: slog.New(slog.DiscardHandler), Now: apitest.Now})
+	overrides, log := apitest.Overrides(t.Context(), apitest.Now, src.Breakers)
+	srv, err := api.New(api.Config{Source: src, Overrides: overrides, Audit: log, Ready: func() bool { return ready }, Log: slog.New(slog.DiscardHandler), Now: apitest.Now})
 	require.NoError(t, err)
 	http := httptest.NewServer(srv.Handler())
 	t.Cleanup(http.Close)

@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/seawall-mesh/seawall/controlplane/ir"
 	"github.com/seawall-mesh/seawall/controlplane/policy"
+	"github.com/seawall-mesh/seawall/filter/contract"
 )
 
 // DefaultProblemTypeBase is the prefix of problem types where the control
@@ -42,6 +44,27 @@ type Options struct {
 	// the set has no Edge, an edge "default" that serves every service listens
 	// there.
 	Listen string
+	// Overrides are what operators force upon breakers, at most one for each.
+	// One whose breaker the set does not have, or that has expired by Now, is
+	// left out.
+	Overrides []Override
+	Now       time.Time
+}
+
+// Override holds a breaker in a state until a moment.
+type Override struct {
+	Service, Route string
+	State          string // open | closed
+	NotAfter       time.Time
+}
+
+func (o Options) override(service, route string) *contract.Override {
+	for _, v := range o.Overrides {
+		if v.Service == service && v.Route == route && v.NotAfter.After(o.Now) {
+			return &contract.Override{State: v.State, NotAfterNS: v.NotAfter.UnixNano()}
+		}
+	}
+	return nil
 }
 
 // Compile turns a set that policy.Load found free of errors into the model that
@@ -62,7 +85,7 @@ func Compile(set *policy.Set, opt Options) (*ir.Model, error) {
 	}
 	model := &ir.Model{PolicyHash: set.Hash, Edges: make([]ir.Edge, 0, len(edges))}
 	for _, e := range edges {
-		edge, err := compileEdge(set, e, base)
+		edge, err := compileEdge(set, e, base, opt)
 		if err != nil {
 			return nil, fmt.Errorf("edge %s: %w", e.Metadata.Name, err)
 		}
@@ -108,7 +131,7 @@ type served struct {
 
 func (s served) name() string { return s.service.Metadata.Name }
 
-func compileEdge(set *policy.Set, e policy.Edge, base string) (ir.Edge, error) {
+func compileEdge(set *policy.Set, e policy.Edge, base string, opt Options) (ir.Edge, error) {
 	services, err := servicesOf(set, e)
 	if err != nil {
 		return ir.Edge{}, err
@@ -145,7 +168,7 @@ func compileEdge(set *policy.Set, e policy.Edge, base string) (ir.Edge, error) {
 	if streams(edge.VirtualHosts) {
 		edge.HTTP.RequestTimeoutNS = 0
 	}
-	if edge.Filter, err = compileFilter(set, e, services, base); err != nil {
+	if edge.Filter, err = compileFilter(set, e, services, base, opt); err != nil {
 		return ir.Edge{}, err
 	}
 	return edge, nil

@@ -105,7 +105,8 @@ func TestNoEdgeAndNoListen(t *testing.T) {
 }
 
 func TestReservedServiceName(t *testing.T) {
-	set := source(t, strings.ReplaceAll(strings.ReplaceAll(shop, "name: shop}", "name: seawall-xds}"), "service: shop", "service: seawall-xds"))
+	set := source(t, shop)
+	set.Services[0].Metadata.Name = "seawall-xds" // policy.Load would refuse it
 	_, err := compile.Compile(set, compile.Options{Listen: "127.0.0.1:10000"})
 	require.ErrorContains(t, err, "seawall-xds")
 	require.ErrorContains(t, err, "taken by Seawall's own clusters")
@@ -143,6 +144,8 @@ func TestBreakerIdentity(t *testing.T) {
 		"another threshold":     {"breaker: {}", "breaker: {consecutiveFailures: 6}", false},
 		"another recovery time": {"breaker: {}", "breaker: {recoveryTimeout: 61s}", false},
 		"other failures":        {"breaker: {}", "breaker: {failures: [5xx]}", false},
+		"a failure rate":        {"breaker: {}", "breaker: {consecutiveFailures: 5, failureRate: {}}", false},
+		"slow calls":            {"breaker: {}", "breaker: {consecutiveFailures: 5, slowCalls: {threshold: 1s}}", false},
 		"other probes":          {"breaker: {}", "breaker: {halfOpen: {probes: 1}}", false},
 	}
 	for name, c := range cases {
@@ -150,6 +153,62 @@ func TestBreakerIdentity(t *testing.T) {
 			after := identity(strings.Replace(shop, c.old, c.new, 1))
 			require.Equal(t, c.same, before == after, "%s %s", before, after)
 		})
+	}
+}
+
+// TestOverrides: an override is in the plan of its breaker until it expires, and
+// the breaker keeps its identity under it.
+func TestOverrides(t *testing.T) {
+	now := time.Date(2026, 11, 25, 1, 0, 0, 0, time.UTC)
+	set := source(t, strings.Replace(shop, "breaker: {}}", "breaker: {}}\n  - {name: bare, match: {path: {prefix: /bare}}}", 1))
+	at := func(overrides ...compile.Override) contract.Plan {
+		model, err := compile.Compile(set, compile.Options{Listen: "127.0.0.1:10000", Overrides: overrides, Now: now})
+		require.NoError(t, err)
+		plan := planOf(t, model.Edges[0])
+		require.Nil(t, plan.Routes[0].Breaker, "bare")
+		return plan
+	}
+	plain := at()
+	for name, c := range map[string]struct {
+		override compile.Override
+		in       bool
+	}{
+		"open":            {compile.Override{Service: "shop", Route: "buy", State: "open", NotAfter: now.Add(time.Minute)}, true},
+		"closed":          {compile.Override{Service: "shop", Route: "buy", State: "closed", NotAfter: now.Add(1)}, true},
+		"expired":         {compile.Override{Service: "shop", Route: "buy", State: "open", NotAfter: now}, false},
+		"another route":   {compile.Override{Service: "shop", Route: "sell", State: "open", NotAfter: now.Add(time.Minute)}, false},
+		"without breaker": {compile.Override{Service: "shop", Route: "bare", State: "open", NotAfter: now.Add(time.Minute)}, false},
+		"another service": {compile.Override{Service: "store", Route: "buy", State: "open", NotAfter: now.Add(time.Minute)}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plan := at(c.override)
+			buy := plan.Routes[1].Breaker
+			require.Equal(t, plain.Routes[1].Breaker.Identity, buy.Identity)
+			require.Equal(t, c.in, plan.Hash != plain.Hash)
+			if !c.in {
+				require.Equal(t, plain, plan)
+				return
+			}
+			require.Equal(t, &contract.Override{State: c.override.State, NotAfterNS: c.override.NotAfter.UnixNano()}, buy.Override)
+		})
+	}
+}
+
+// TestModesOfGuards: pools and deadlines too are in the plan of an enforced
+// policy only.
+func TestModesOfGuards(t *testing.T) {
+	set := load(t, "testdata/guards/policies")
+	for mode, on := range map[string]bool{policy.ModeEnforce: true, policy.ModeShadow: false, policy.ModeDisabled: false} {
+		set.Policies[0].Spec.Mode = mode
+		model, err := compile.Compile(set, compile.Options{Listen: "127.0.0.1:10000"})
+		require.NoError(t, err)
+		plan := planOf(t, model.Edges[0])
+		require.Equal(t, on, len(plan.Pools) > 0)
+		for _, r := range plan.Routes {
+			if !on {
+				require.Equal(t, contract.Route{Name: r.Name, Service: r.Service, Route: r.Route, Priority: r.Priority, GRPC: r.GRPC}, r)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -34,7 +35,7 @@ var latencyBoundsUS = []int64{
 	1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 }
 
-func compileFilter(set *policy.Set, e policy.Edge, services []served, base string) (ir.Filter, error) {
+func compileFilter(set *policy.Set, e policy.Edge, services []served, base string, opt Options) (ir.Filter, error) {
 	safe := contract.Plan{
 		Schema:          contract.PlanSchema,
 		Edge:            e.Metadata.Name,
@@ -47,13 +48,17 @@ func compileFilter(set *policy.Set, e policy.Edge, services []served, base strin
 	plan := safe
 	plan.LatencyBoundsUS = boundsFor(set, services)
 	for _, s := range services {
-		routes, err := planRoutes(s)
+		routes, err := planRoutes(s, opt)
 		if err != nil {
 			return ir.Filter{}, fmt.Errorf("service %s: %w", s.name(), err)
 		}
 		plan.Routes = append(plan.Routes, routes...)
+		plan.Pools = append(plan.Pools, planPools(s)...)
 	}
 	slices.SortFunc(plan.Routes, func(a, b contract.Route) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(plan.Pools, func(a, b contract.Pool) int {
+		return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.Name, b.Name))
+	})
 
 	planJSON, hash, err := encodePlan(plan)
 	if err != nil {
@@ -66,37 +71,63 @@ func compileFilter(set *policy.Set, e policy.Edge, services []served, base strin
 	return ir.Filter{PlanJSON: planJSON, PlanHash: hash, SafeJSON: safeJSON}, nil
 }
 
-func planRoutes(s served) ([]contract.Route, error) {
+func planRoutes(s served, opt Options) ([]contract.Route, error) {
+	grpc := s.service.Spec.Protocol == policy.ProtocolGRPC
 	if s.policy == nil {
 		return []contract.Route{{
 			Name: s.name() + "/" + DefaultRoute, Service: s.name(), Route: DefaultRoute,
-			Priority: contract.Medium.String(),
+			Priority: contract.Medium.String(), GRPC: grpc,
 		}}, nil
 	}
 	var routes []contract.Route
 	for i := range s.policy.Spec.Routes {
 		r := &s.policy.Spec.Routes[i]
 		route := contract.Route{
-			Name: s.name() + "/" + r.Name, Service: s.name(), Route: r.Name, Priority: r.Priority,
+			Name: s.name() + "/" + r.Name, Service: s.name(), Route: r.Name, Priority: r.Priority, GRPC: grpc,
 		}
-		// Shadow mode is not built yet: its guards are off, its requests counted.
-		if s.policy.Spec.Mode == policy.ModeEnforce {
+		if s.guarded() {
 			breaker, err := compileBreaker(r)
 			if err != nil {
 				return nil, fmt.Errorf("route %s: %w", r.Name, err)
 			}
+			if breaker != nil {
+				breaker.Override = opt.override(s.name(), r.Name)
+			}
 			route.Breaker = breaker
+			route.Pool = r.Pool
+			route.DeadlineHeader = r.Timeout.DeadlineHeader
+			route.TimeoutNS = int64(r.Timeout.Request)
 		}
 		routes = append(routes, route)
 	}
 	return routes, nil
 }
 
-// compileBreaker gives nil where the route has none, or one that opens by
-// windows only, which are not built yet.
+// guarded reports whether the guards of the service's policy act. Shadow mode
+// is not built yet: its guards are off, its requests counted.
+func (s served) guarded() bool { return s.policy != nil && s.policy.Spec.Mode == policy.ModeEnforce }
+
+// planPools are the pools of a service, those that no route names included: a
+// pool keeps its permits over an edit that takes its last route away and back.
+func planPools(s served) []contract.Pool {
+	if !s.guarded() {
+		return nil
+	}
+	var pools []contract.Pool
+	for name, p := range s.policy.Spec.Pools { // sorted later
+		pools = append(pools, contract.Pool{
+			Service: s.name(), Name: name,
+			MaxConcurrency: uint32(p.MaxConcurrency), MaxQueue: uint32(p.MaxQueue),
+			MaxWaitNS: int64(p.MaxWait), TimeoutNS: int64(p.Timeout),
+		})
+	}
+	return pools
+}
+
+// compileBreaker gives nil where the route has none.
 func compileBreaker(r *policy.Route) (*contract.Breaker, error) {
 	b := r.Breaker
-	if b == nil || b.ConsecutiveFailures < 1 {
+	if b == nil {
 		return nil, nil
 	}
 	failures := slices.Sorted(slices.Values([]string(b.Failures)))
@@ -109,8 +140,15 @@ func compileBreaker(r *policy.Route) (*contract.Breaker, error) {
 		Successes:           uint32(b.HalfOpen.Successes),
 		Failures:            slices.Compact(failures),
 	}
-	// Hashed before the expiry is set: an edit of the route's timeout must not
-	// reset its breaker.
+	if f := b.FailureRate; f != nil {
+		rate := compileRate(f.Percent, f.Window, f.MinRequests)
+		out.FailureRate = &rate
+	}
+	if s := b.SlowCalls; s != nil {
+		out.SlowCalls = &contract.SlowCalls{ThresholdNS: int64(s.Threshold), Rate: compileRate(s.Percent, s.Window, s.MinRequests)}
+	}
+	// Hashed before the expiry and the override are set: an edit of the route's
+	// timeout must not reset its breaker, nor may an operator's hand on it.
 	identity, err := contentHash(out)
 	if err != nil {
 		return nil, err
@@ -121,6 +159,10 @@ func compileBreaker(r *policy.Route) (*contract.Breaker, error) {
 		out.ProbeExpiryNS = int64(r.Timeout.Request) + probeExpirySlackNS
 	}
 	return out, nil
+}
+
+func compileRate(share policy.Ratio, window policy.Duration, minRequests int) contract.Rate {
+	return contract.Rate{PPM: int64(share), WindowNS: int64(window), MinRequests: uint32(minRequests)}
 }
 
 // boundsFor merges the thresholds of the latency objectives of these services

@@ -47,6 +47,7 @@ const (
 	BadTime          = "SW0123"
 	BadURL           = "SW0124"
 	RepeatedItem     = "SW0125"
+	ReservedName     = "SW0126"
 	DuplicateObject  = "SW0201"
 	SecondPolicy     = "SW0202"
 	UnknownService   = "SW0203"
@@ -71,12 +72,15 @@ const (
 	MaxBelowBase     = "SW0309"
 	ThresholdOrder   = "SW0310"
 	PoolWaitTooLong  = "SW0311"
-	ObjectiveRange   = "SW0401"
-	NeverCounted     = "SW0402"
-	BudgetStepOrder  = "SW0403"
-	UnsafeFault      = "SW0501"
-	NotEnforced      = "SW0900"
-	NotAvailable     = "SW0901"
+	NeverSlow        = "SW0312"
+
+	WaitOutlivesRequest = "SW0313"
+	ObjectiveRange      = "SW0401"
+	NeverCounted        = "SW0402"
+	BudgetStepOrder     = "SW0403"
+	UnsafeFault         = "SW0501"
+	NotEnforced         = "SW0900"
+	NotAvailable        = "SW0901"
 )
 
 // catalogue is sorted by code.
@@ -114,6 +118,7 @@ var catalogue = []Code{
 	{BadTime, Error, "not a time", "Times of day are 24-hour hh:mm; time zones are IANA names.", "Write \"09:00\" and Europe/Berlin."},
 	{BadURL, Error, "not a usable URL", "Webhooks are called over http or https.", "Write an absolute http or https URL."},
 	{RepeatedItem, Error, "item listed twice", "The second has no effect and is usually a typing error.", "Take one out."},
+	{ReservedName, Error, "reserved name", "Seawall's own clusters in Envoy have names that begin so.", "Choose another name."},
 
 	{DuplicateObject, Error, "two objects with one name", "Only one of the two could take effect.", "Rename one or take it out."},
 	{SecondPolicy, Error, "second policy for a service", "Routes are tried in order; between two files there is no order.", "Put the routes of a service into one ResiliencePolicy."},
@@ -140,6 +145,8 @@ var catalogue = []Code{
 	{MaxBelowBase, Error, "cap below the first value", "The cap would shorten even the first wait.", "Raise the cap or lower the first value."},
 	{ThresholdOrder, Error, "shedding thresholds out of order", "Less important classes are dropped first.", "Keep low ≤ medium ≤ high."},
 	{PoolWaitTooLong, Error, "wait longer than the pool's timeout", "The timeout bounds wait and call together.", "Lower maxWait or raise timeout."},
+	{NeverSlow, Warning, "slow calls that never happen", "timeout.request ends a call before it could count as slow.", "Lower slowCalls.threshold."},
+	{WaitOutlivesRequest, Warning, "wait not shorter than the request's time", "timeout.request bounds wait and call together, so a request that waited that long has no time left for the call.", "Lower the pool's maxWait or raise timeout.request."},
 
 	{ObjectiveRange, Error, "objective that cannot be met or missed", "100% leaves no budget, 0% promises nothing.", "Choose an objective above 0% and below 100%."},
 	{NeverCounted, Error, "outcome that no SLI counts as bad", "ok is good by definition; aborted and injected requests are outside.", "Take it out of bad."},

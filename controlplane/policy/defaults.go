@@ -37,6 +37,12 @@ func (s *ResiliencePolicySpec) setDefaults() { s.Mode = ModeEnforce }
 
 func (p *Pool) setDefaults() { p.MaxWait = 5 * second }
 
+func (p *Pool) finish(given func(string) bool) {
+	if !given("maxWait") && p.Timeout > 0 {
+		p.MaxWait = min(p.MaxWait, p.Timeout)
+	}
+}
+
 func (s *Signal) finish(given func(string) bool) {
 	if !given("inflight") && !given("adaptive") && !given("orca") {
 		s.Adaptive = &AdaptiveSignal{}
@@ -53,6 +59,14 @@ func (t *Thresholds) setDefaults() { t.Low, t.Medium = 70*percent, 90*percent }
 func (b *RetryBudget) setDefaults() { b.Percent, b.MinConcurrency = 20*percent, 3 }
 
 func (r *Route) setDefaults() { r.Priority = "medium" }
+
+// What reads a set looks in one place only.
+func (r *Route) finish(func(string) bool) {
+	if r.Timeout.DeadlineHeader == "" {
+		r.Timeout.DeadlineHeader = r.DeadlineHeader
+	}
+	r.DeadlineHeader = ""
+}
 
 // 15 s and 5 min are Envoy's own defaults, which operators know. A default
 // perTry would cut calls that are slow but succeed today.

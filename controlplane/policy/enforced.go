@@ -63,13 +63,14 @@ func buildEnforcement() map[string]fieldState {
 
 	const p = "ResiliencePolicy.spec."
 	add(enforced, p+"service "+p+"mode "+p+"retryBudget "+p+"retryBudget.percent "+p+"retryBudget.minConcurrency "+p+"routes")
-	add(notYet, p+"pools "+p+"shedding "+p+"priority "+p+"synthetic")
+	add(enforced, p+"pools "+p+"pools.maxConcurrency "+p+"pools.maxQueue "+p+"pools.maxWait "+p+"pools.timeout")
+	add(notYet, p+"shedding "+p+"priority "+p+"synthetic")
 
 	const r = p + "routes."
 	add(enforced, r+"name "+r+"match "+r+"match.methods "+r+"match.path "+r+"match.path.exact "+r+"match.path.prefix "+
 		r+"match.path.template "+r+"match.path.regex "+r+"match.headers "+r+"match.headers.name "+r+"match.headers.exact "+
 		r+"match.headers.prefix "+r+"match.headers.regex "+r+"match.headers.present "+r+"priority")
-	add(enforced, r+"timeout "+r+"timeout.request "+r+"timeout.perTry "+r+"timeout.idle")
+	add(enforced, r+"timeout "+r+"timeout.request "+r+"timeout.perTry "+r+"timeout.idle "+r+"timeout.deadlineHeader "+r+"deadlineHeader "+r+"pool")
 	note(enforced, r+"cascade", "checked by validation, which is all it is for")
 	add(enforced, r+"cascade.client "+r+"cascade.service "+r+"cascade.db "+r+"cascade.cache")
 	add(enforced, r+"retry "+r+"retry.attempts "+r+"retry.retryOn "+r+"retry.backoff "+r+"retry.backoff.base "+r+"retry.backoff.max "+
@@ -77,10 +78,10 @@ func buildEnforcement() map[string]fieldState {
 	note(notYet, r+"retry.idempotency", "no key is stamped, so POST and PATCH are not retried")
 	add(enforced, r+"breaker "+r+"breaker.consecutiveFailures "+r+"breaker.recoveryTimeout "+r+"breaker.backoff "+
 		r+"breaker.backoff.multiplier "+r+"breaker.backoff.max "+r+"breaker.halfOpen "+r+"breaker.halfOpen.probes "+
-		r+"breaker.halfOpen.successes "+r+"breaker.failures")
-	note(notYet, r+"breaker.failureRate", "without consecutiveFailures this breaker never opens")
-	note(notYet, r+"breaker.slowCalls", "without consecutiveFailures this breaker never opens")
-	add(notYet, r+"timeout.body "+r+"upgrades "+r+"deadlineHeader "+r+"pool "+r+"deadLetter "+r+"fallback "+r+"flags")
+		r+"breaker.halfOpen.successes "+r+"breaker.failures "+
+		r+"breaker.failureRate "+r+"breaker.failureRate.percent "+r+"breaker.failureRate.window "+r+"breaker.failureRate.minRequests "+
+		r+"breaker.slowCalls "+r+"breaker.slowCalls.threshold "+r+"breaker.slowCalls.percent "+r+"breaker.slowCalls.window "+r+"breaker.slowCalls.minRequests")
+	add(notYet, r+"timeout.body "+r+"upgrades "+r+"deadLetter "+r+"fallback "+r+"flags")
 
 	const o = "ServiceLevelObjective.spec."
 	add(enforced, o+"service "+o+"routes "+o+"priorities "+o+"objective "+o+"window "+o+"indicator "+

@@ -29,12 +29,14 @@ type ResiliencePolicySpec struct {
 }
 
 // Pool is a bulkhead: so many calls at once, so many waiting. Limits are per
-// Envoy.
+// Envoy, exact over its workers.
 type Pool struct {
-	MaxConcurrency int `json:"maxConcurrency" policy:"required,min=1,max=100000"`
-	// MaxQueue is how many may wait; 0 = none (the default).
-	MaxQueue int `json:"maxQueue" policy:"min=0,max=100000"`
-	// MaxWait is the longest wait for a permit; default 5s.
+	// MaxConcurrency is 1 to 1024 calls.
+	MaxConcurrency int `json:"maxConcurrency" policy:"required,min=1,max=1024"`
+	// MaxQueue is how many may wait, 0 to 1024; 0 = none (the default).
+	MaxQueue int `json:"maxQueue" policy:"min=0,max=1024"`
+	// MaxWait is the longest wait for a permit; default 5s, or Timeout where that
+	// is shorter.
 	MaxWait Duration `json:"maxWait" policy:"min=1ms,max=10m"`
 	// Timeout bounds wait and call together; 0 = no limit of its own (the
 	// default).
@@ -105,8 +107,8 @@ type Route struct {
 	Timeout  Timeout `json:"timeout"`
 	// Upgrades are protocols such as websocket that the route lets through.
 	Upgrades []string `json:"upgrades,omitempty" policy:"format=token"`
-	// DeadlineHeader is the header by which callers state the time they have
-	// left, in integer milliseconds; empty = not obeyed.
+	// DeadlineHeader is another place for timeout.deadlineHeader, and empty once
+	// loaded: finish moves it there.
 	DeadlineHeader string `json:"deadlineHeader,omitempty" policy:"format=header"`
 	// Cascade declares the timeouts of the others, to check them against ours.
 	Cascade *Cascade `json:"cascade,omitempty"`
@@ -164,6 +166,10 @@ type Timeout struct {
 	Body Duration `json:"body" policy:"min=0s,max=24h"`
 	// Idle is the time without a byte in either direction; default 5m.
 	Idle Duration `json:"idle" policy:"min=0s,max=24h"`
+	// DeadlineHeader is the request header by which callers state the time they
+	// have left, in integer milliseconds, in lower case; empty = none is obeyed.
+	// grpc-timeout is obeyed on services of protocol grpc in any case.
+	DeadlineHeader string `json:"deadlineHeader,omitempty" policy:"format=header"`
 }
 
 // Cascade are timeouts of other layers; 0 = not declared.
@@ -229,17 +235,19 @@ type Breaker struct {
 	Pos      diag.Pos `json:"-"`
 }
 
-// FailureRate opens a breaker by the share of failures in a window.
+// FailureRate opens a breaker by the share of failures in a sliding window of
+// ten steps, once the window has MinRequests.
 type FailureRate struct {
-	Percent     Ratio    `json:"percent" policy:"min=1%,max=100%"`       // default 50%
+	Percent     Ratio    `json:"percent" policy:"min=0.0001%,max=100%"`  // default 50%
 	Window      Duration `json:"window" policy:"min=1s,max=1h"`          // default 10s
 	MinRequests int      `json:"minRequests" policy:"min=1,max=1000000"` // default 20
 }
 
-// SlowCalls opens a breaker by the share of slow calls in a window.
+// SlowCalls opens a breaker by the share of calls that took Threshold or longer,
+// in a sliding window of ten steps, once the window has MinRequests.
 type SlowCalls struct {
 	Threshold   Duration `json:"threshold" policy:"required,min=1ms,max=1h"`
-	Percent     Ratio    `json:"percent" policy:"min=1%,max=100%"`       // default 50%
+	Percent     Ratio    `json:"percent" policy:"min=0.0001%,max=100%"`  // default 50%
 	Window      Duration `json:"window" policy:"min=1s,max=1h"`          // default 10s
 	MinRequests int      `json:"minRequests" policy:"min=1,max=1000000"` // default 20
 }

@@ -34,7 +34,8 @@ func (w *world) policyRules(o *object, s ResiliencePolicySpec) {
 		timeoutRules(o, path, r)
 		cascadeRules(o, path, r)
 		retryRules(o, path, r)
-		breakerRules(o, path, r.Breaker)
+		breakerRules(o, path, r)
+		deadlineRules(o, path, r)
 		if d := r.DeadLetter; d != nil && d.Backoff.Max < d.Backoff.Base {
 			o.maxBelow(path+".deadLetter.backoff.max", "backoff.max", d.Backoff.Max, "backoff.base", d.Backoff.Base)
 		}
@@ -52,7 +53,9 @@ func (w *world) routeReferences(o *object, path string, r *Route, pools map[stri
 			known = append(known, name)
 		}
 		slices.Sort(known)
-		w.refers(o, diag.UnknownPool, path+".pool", "pool", r.Pool, known)
+		if w.refers(o, diag.UnknownPool, path+".pool", "pool", r.Pool, known) {
+			poolFits(o, path, r, pools[r.Pool])
+		}
 	}
 	for i, flag := range r.Flags {
 		w.refers(o, diag.UnknownFlag, fmt.Sprintf("%s.flags[%d]", path, i), "FeatureFlag", flag, sortedNames(w.flags))
@@ -65,6 +68,30 @@ func poolRules(o *object, pools map[string]Pool) {
 		if p.Timeout > 0 && p.MaxWait > p.Timeout && !o.isBad(path) {
 			o.fail(diag.PoolWaitTooLong, path+".maxWait", "timeout bounds wait and call together", "maxWait %s is longer than timeout %s", p.MaxWait, p.Timeout)
 		}
+	}
+}
+
+// poolFits warns of a wait that the request's own time ends first. A default
+// wait is not worth a word: the shorter of the two holds.
+func poolFits(o *object, path string, r *Route, p Pool) {
+	written := o.node("spec.pools."+r.Pool+".maxWait") != nil
+	if p.MaxQueue > 0 && written && r.Timeout.Request > 0 && p.MaxWait >= r.Timeout.Request {
+		o.fail(diag.WaitOutlivesRequest, path+".pool", "lower maxWait of the pool, or raise timeout.request: it bounds wait and call together",
+			"maxWait %s of pool %q is not shorter than timeout.request %s, which ends the wait first", p.MaxWait, r.Pool, r.Timeout.Request)
+	}
+}
+
+func deadlineRules(o *object, path string, r *Route) {
+	here, there := path+".timeout.deadlineHeader", path+".deadlineHeader"
+	if o.node(here) != nil && o.node(there) != nil {
+		o.fail(diag.NotExactlyOne, there, "keep the one in timeout", "deadlineHeader is written twice, here and in timeout")
+		return
+	}
+	if r.Timeout.DeadlineHeader == "grpc-timeout" {
+		if o.node(here) == nil {
+			here = there
+		}
+		o.fail(diag.BadHeader, here, "grpc-timeout is obeyed by itself where the service has protocol: grpc", "deadlineHeader holds integer milliseconds, and grpc-timeout does not")
 	}
 }
 
@@ -216,9 +243,17 @@ func unsafeRetries(o *object, path string, r *Route) {
 	}
 }
 
-func breakerRules(o *object, path string, b *Breaker) {
-	if b != nil && b.Backoff.Max < b.RecoveryTimeout {
+func breakerRules(o *object, path string, r *Route) {
+	b := r.Breaker
+	if b == nil {
+		return
+	}
+	if b.Backoff.Max < b.RecoveryTimeout {
 		o.maxBelow(path+".breaker.backoff.max", "backoff.max", b.Backoff.Max, "recoveryTimeout", b.RecoveryTimeout)
+	}
+	if s := b.SlowCalls; s != nil && r.Timeout.Request > 0 && s.Threshold > r.Timeout.Request {
+		o.fail(diag.NeverSlow, path+".breaker.slowCalls.threshold", "lower threshold",
+			"no call can take threshold %s: timeout.request %s ends it first", s.Threshold, r.Timeout.Request)
 	}
 }
 

@@ -82,6 +82,10 @@ func unspecified(address string) bool {
 	return err == nil && addr.IsUnspecified()
 }
 
+// reservedPrefix begins the names of the clusters of Envoy's bootstrap: a
+// service of such a name could not be pushed.
+const reservedPrefix = "seawall-"
+
 // serviceRules checks the Services alone and against each other.
 func (w *world) serviceRules() {
 	type place struct {
@@ -94,6 +98,9 @@ func (w *world) serviceRules() {
 			continue
 		}
 		s := spec[Service](o).Spec
+		if strings.HasPrefix(o.name, reservedPrefix) {
+			o.fail(diag.ReservedName, "metadata.name", "", "service names that begin with %q are taken by Seawall's own clusters", reservedPrefix)
+		}
 		oneUpstream(o, s)
 		if r := s.Rewrite; r != nil && r.Host == "" && r.Prefix == "" && !o.isBad("spec.rewrite") {
 			o.fail(diag.MissingField, "spec.rewrite", "", "rewrite needs host, prefix or both")

@@ -19,6 +19,7 @@ func AppendBatch(dst []byte, b *Batch) []byte {
 	appendList(&o, "rows", b.Rows, appendRow)
 	appendList(&o, "events", b.Events, appendEvent)
 	appendList(&o, "breakers", b.Breakers, appendBreaker)
+	appendList(&o, "pools", b.Pools, appendPool)
 	o.Done(appendCounters(o.Key("counters"), &b.Counters))
 	return o.Close()
 }
@@ -52,6 +53,7 @@ func appendRow(dst []byte, r *Row) []byte {
 	appendList(&o, "counts", r.Counts, appendCount)
 	appendList(&o, "good", r.Good, appendBucket)
 	appendList(&o, "bad", r.Bad, appendBucket)
+	appendList(&o, "aborted", r.Aborted, appendBucket)
 	return o.Close()
 }
 
@@ -101,6 +103,20 @@ func appendBreaker(dst []byte, b *BreakerState) []byte {
 		o.Int("retryAtNs", b.RetryAtNS)
 	}
 	optional(&o, "cause", b.Cause)
+	return o.Close()
+}
+
+func appendPool(dst []byte, s *PoolState) []byte {
+	o := jsonlite.Open(dst)
+	o.String("service", s.Service)
+	o.String("pool", s.Pool)
+	o.Uint("held", uint64(s.Held))
+	o.Uint("waiting", uint64(s.Waiting))
+	o.Uint("limit", uint64(s.Limit))
+	o.Uint("granted", s.Granted)
+	o.Uint("full", s.Full)
+	o.Uint("timedOut", s.TimedOut)
+	o.Int("maxWaitNs", s.MaxWaitNS)
 	return o.Close()
 }
 

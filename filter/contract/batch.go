@@ -21,6 +21,7 @@ type Batch struct {
 	Rows     []Row          `json:"rows,omitempty"`
 	Events   []Event        `json:"events,omitempty"`
 	Breakers []BreakerState `json:"breakers,omitempty"` // every breaker that has ever left closed in this process
+	Pools    []PoolState    `json:"pools,omitempty"`    // every pool of the plan, and those that still have calls
 	Counters Counters       `json:"counters"`           // cumulative over the VM's life
 }
 
@@ -33,8 +34,9 @@ type Row struct {
 	Route    string   `json:"route"`
 	Priority string   `json:"priority"`
 	Counts   []Count  `json:"counts"`
-	Good     []Bucket `json:"good,omitempty"` // latency of outcomes ok and 4xx
-	Bad      []Bucket `json:"bad,omitempty"`  // latency of the others, but aborted
+	Good     []Bucket `json:"good,omitempty"`    // latency of outcomes ok and 4xx
+	Bad      []Bucket `json:"bad,omitempty"`     // latency of the others
+	Aborted  []Bucket `json:"aborted,omitempty"` // how long those had waited whose client left
 }
 
 // Count is the number of requests that ended with one outcome.
@@ -74,6 +76,22 @@ type BreakerState struct {
 	SinceNS   int64  `json:"sinceNs"`
 	RetryAtNS int64  `json:"retryAtNs,omitempty"` // open: when probes start
 	Cause     string `json:"cause,omitempty"`     // why it left closed: the outcome that tripped it
+	Forced    bool   `json:"forced,omitempty"`    // an override of the plan holds it in State
+}
+
+// PoolState is a pool as this VM last read its shared record, and what this VM
+// has done there. Held and Waiting are of the whole Envoy, so of several VMs'
+// words the latest holds; the others are to be summed.
+type PoolState struct {
+	Service   string `json:"service"`
+	Pool      string `json:"pool"`
+	Held      uint32 `json:"held"`
+	Waiting   uint32 `json:"waiting"`
+	Limit     uint32 `json:"limit"`     // 0: gone from the plan
+	Granted   uint64 `json:"granted"`   // cumulative, at once or after waiting
+	Full      uint64 `json:"full"`      // cumulative, refused: no place in the queue
+	TimedOut  uint64 `json:"timedOut"`  // cumulative, refused: waited too long
+	MaxWaitNS int64  `json:"maxWaitNs"` // the longest wait that ended since the last batch
 }
 
 // Counters are totals over the VM's life, so a lost batch loses none.

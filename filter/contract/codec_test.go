@@ -2,6 +2,7 @@ package contract_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,7 +23,11 @@ func samplePlan() contract.Plan {
 				Identity: "00000000deadbeef", ConsecutiveFailures: 5, RecoveryNS: 60e9, RecoveryMaxNS: 300e9, MultiplierPPM: 1_500_000,
 				Probes: 3, Successes: 3, ProbeExpiryNS: 30e9, Failures: []string{"5xx", "reset", "503"},
 			}},
-			{Name: "payments/offers", Service: "payments", Route: "offers", Priority: "medium", GRPC: true, Retired: true},
+			{Name: "payments/offers", Service: "payments", Route: "offers", Priority: "medium", GRPC: true, Pool: "reads", TimeoutNS: 7e9, DeadlineHeader: "x-deadline-ms"},
+		},
+		Pools: []contract.Pool{
+			{Service: "payments", Name: "charges", MaxConcurrency: 20, MaxQueue: 50, MaxWaitNS: 5e9, TimeoutNS: 10e9},
+			{Service: "payments", Name: "reads", MaxConcurrency: 5},
 		},
 	}
 }
@@ -34,12 +39,24 @@ func TestParsePlanReadsWhatEncodingJSONWrites(t *testing.T) {
 		plan.Edge = rapid.StringN(0, 60, 253).Draw(t, "edge")
 		plan.FailureMode = rapid.SampledFrom([]string{"open", "closed"}).Draw(t, "mode")
 		plan.Telemetry = rapid.SampledFrom([]contract.Telemetry{plan.Telemetry, {}}).Draw(t, "telemetry")
-		plan.Routes = nil
+		plan.Routes, plan.Pools = nil, nil
+		for _, name := range rapid.SliceOfNDistinct(rapid.StringMatching("[a-z]{1,3}"), 0, 4, rapid.ID).Draw(t, "pools") {
+			plan.Pools = append(plan.Pools, contract.Pool{
+				Service: "s", Name: name, MaxConcurrency: rapid.Uint32Range(1, 1024).Draw(t, "permits"), MaxQueue: rapid.Uint32Range(0, 1024).Draw(t, "queue"),
+				MaxWaitNS: rapid.Int64Range(0, 1e15).Draw(t, "wait"), TimeoutNS: rapid.Int64Range(0, 1e15).Draw(t, "timeout"),
+			})
+		}
+		slices.SortFunc(plan.Pools, func(a, b contract.Pool) int { return strings.Compare(a.Name, b.Name) })
 		for _, name := range rapid.SliceOfNDistinct(rapid.StringMatching("[a-z0-9]{1,9}"), 0, 9, rapid.ID).Draw(t, "routes") {
 			route := contract.Route{Name: "s/" + name, Service: "s", Route: name}
 			route.Priority = rapid.SampledFrom([]string{"critical", "high", "medium", "low"}).Draw(t, "priority")
 			route.GRPC = rapid.Bool().Draw(t, "grpc")
 			route.Retired = rapid.Bool().Draw(t, "retired")
+			route.TimeoutNS = rapid.Int64Range(0, 1e15).Draw(t, "timeout")
+			route.DeadlineHeader = rapid.SampledFrom([]string{"", "x-deadline-ms", "a_b.c9"}).Draw(t, "header")
+			if len(plan.Pools) > 0 && rapid.Bool().Draw(t, "pooled") {
+				route.Pool = rapid.SampledFrom(plan.Pools).Draw(t, "pool").Name
+			}
 			if rapid.Bool().Draw(t, "breaker") {
 				recovery := rapid.Int64Range(1, 1e15).Draw(t, "recovery")
 				route.Breaker = &contract.Breaker{
@@ -49,6 +66,7 @@ func TestParsePlanReadsWhatEncodingJSONWrites(t *testing.T) {
 					Successes: rapid.Uint32Range(1, 9).Draw(t, "successes"), ProbeExpiryNS: rapid.Int64Range(1, 1e15).Draw(t, "expiry"),
 					Failures: rapid.SliceOfN(rapid.SampledFrom([]string{"5xx", "reset", "599"}), 1, 4).Draw(t, "failures"),
 				}
+				drawConditions(t, route.Breaker)
 			}
 			plan.Routes = append(plan.Routes, route)
 		}
@@ -65,6 +83,28 @@ func TestParsePlanReadsWhatEncodingJSONWrites(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, plan, got)
 	})
+}
+
+func drawConditions(t *rapid.T, b *contract.Breaker) {
+	rate := func() contract.Rate {
+		return contract.Rate{
+			PPM: rapid.Int64Range(1, 1e6).Draw(t, "ppm"), WindowNS: rapid.Int64Range(1e9, 3600e9).Draw(t, "window"),
+			MinRequests: rapid.Uint32Range(1, 1_000_000).Draw(t, "volume"),
+		}
+	}
+	if rapid.Bool().Draw(t, "failure rate") {
+		r := rate()
+		b.FailureRate = &r
+	}
+	if rapid.Bool().Draw(t, "slow calls") {
+		b.SlowCalls = &contract.SlowCalls{ThresholdNS: rapid.Int64Range(1, 1e15).Draw(t, "threshold"), Rate: rate()}
+	}
+	if (b.FailureRate != nil || b.SlowCalls != nil) && rapid.Bool().Draw(t, "rates only") {
+		b.ConsecutiveFailures = 0
+	}
+	if rapid.Bool().Draw(t, "overridden") {
+		b.Override = &contract.Override{State: rapid.SampledFrom([]string{"open", "closed"}).Draw(t, "forced"), NotAfterNS: rapid.Int64Range(1, 1<<62).Draw(t, "end")}
+	}
 }
 
 func sortRoutes(routes []contract.Route) {
@@ -84,29 +124,55 @@ func TestParsePlanNamesTheField(t *testing.T) {
 		edit func(*contract.Plan)
 		want string
 	}{
-		"schema":        {func(p *contract.Plan) { p.Schema = 2 }, "schema: schema 2, this filter reads 1"},
-		"hash":          {func(p *contract.Plan) { p.Hash = "XYZ" }, "hash: not 16 hex digits"},
-		"failure mode":  {func(p *contract.Plan) { p.FailureMode = "ajar" }, "failureMode: neither open nor closed"},
-		"bounds order":  {func(p *contract.Plan) { p.LatencyBoundsUS[1] = 7 }, "latencyBoundsUs[1]: 7 is not in 1001..86400000000"},
-		"bounds many":   {func(p *contract.Plan) { p.LatencyBoundsUS = ascending(65) }, "latencyBoundsUs: more than 64 elements"},
-		"authority":     {func(p *contract.Plan) { p.Telemetry.Authority = "" }, "telemetry.authority: missing"},
-		"path":          {func(p *contract.Plan) { p.Telemetry.Path = "v1" }, "telemetry.path: not an absolute path"},
-		"long name":     {func(p *contract.Plan) { p.Edge = strings.Repeat("x", 254) }, "edge: longer than 253 bytes"},
-		"order":         {func(p *contract.Plan) { p.Routes[0], p.Routes[1] = p.Routes[1], p.Routes[0] }, "routes[1]: not sorted by name, or twice the same"},
-		"twice":         {func(p *contract.Plan) { p.Routes[1] = p.Routes[0] }, "routes[1]: not sorted by name, or twice the same"},
-		"name":          {func(p *contract.Plan) { p.Routes[1].Name = "payments/x" }, "routes[1].name: not service/route"},
-		"service":       {func(p *contract.Plan) { p.Routes[1].Service = "" }, "routes[1].service: missing"},
-		"priority":      {func(p *contract.Plan) { p.Routes[1].Priority = "urgent" }, "routes[1].priority: none of critical, high, medium, low"},
-		"identity":      {breaker(func(b *contract.Breaker) { b.Identity = "" }), "routes[0].breaker.identity: not 16 hex digits"},
-		"threshold":     {breaker(func(b *contract.Breaker) { b.ConsecutiveFailures = 0 }), "routes[0].breaker.consecutiveFailures: 0 is not in 1..1000000"},
-		"recovery":      {breaker(func(b *contract.Breaker) { b.RecoveryNS = -1 }), "routes[0].breaker.recoveryNs: -1 is not in 1..31622400000000000"},
-		"recovery max":  {breaker(func(b *contract.Breaker) { b.RecoveryMaxNS = 1 }), "routes[0].breaker.recoveryMaxNs: less than recoveryNs"},
-		"multiplier":    {breaker(func(b *contract.Breaker) { b.MultiplierPPM = 999_999 }), "routes[0].breaker.multiplierPpm: 999999 is not in 1000000..1000000000"},
-		"probes":        {breaker(func(b *contract.Breaker) { b.Probes = 33 }), "routes[0].breaker.probes: 33 is not in 1..32"},
-		"successes":     {breaker(func(b *contract.Breaker) { b.Successes = 0 }), "routes[0].breaker.successes: 0 is not in 1..1000000"},
-		"expiry":        {breaker(func(b *contract.Breaker) { b.ProbeExpiryNS = 0 }), "routes[0].breaker.probeExpiryNs: 0 is not in 1..31622400000000000"},
-		"failures":      {breaker(func(b *contract.Breaker) { b.Failures[2] = "6xx" }), `routes[0].breaker.failures[2]: neither an outcome nor a status: "6xx"`},
-		"many failures": {breaker(func(b *contract.Breaker) { b.Failures = make([]string, 65) }), `routes[0].breaker.failures[0]: neither an outcome nor a status: ""`},
+		"schema":       {func(p *contract.Plan) { p.Schema = 2 }, "schema: schema 2, this filter reads 1"},
+		"hash":         {func(p *contract.Plan) { p.Hash = "XYZ" }, "hash: not 16 hex digits"},
+		"failure mode": {func(p *contract.Plan) { p.FailureMode = "ajar" }, "failureMode: neither open nor closed"},
+		"bounds order": {func(p *contract.Plan) { p.LatencyBoundsUS[1] = 7 }, "latencyBoundsUs[1]: 7 is not in 1001..86400000000"},
+		"bounds many":  {func(p *contract.Plan) { p.LatencyBoundsUS = ascending(65) }, "latencyBoundsUs: more than 64 elements"},
+		"authority":    {func(p *contract.Plan) { p.Telemetry.Authority = "" }, "telemetry.authority: missing"},
+		"path":         {func(p *contract.Plan) { p.Telemetry.Path = "v1" }, "telemetry.path: not an absolute path"},
+		"long name":    {func(p *contract.Plan) { p.Edge = strings.Repeat("x", 254) }, "edge: longer than 253 bytes"},
+		"order":        {func(p *contract.Plan) { p.Routes[0], p.Routes[1] = p.Routes[1], p.Routes[0] }, "routes[1]: not sorted by name, or twice the same"},
+		"twice":        {func(p *contract.Plan) { p.Routes[1] = p.Routes[0] }, "routes[1]: not sorted by name, or twice the same"},
+		"name":         {func(p *contract.Plan) { p.Routes[1].Name = "payments/x" }, "routes[1].name: not service/route"},
+		"service":      {func(p *contract.Plan) { p.Routes[1].Service = "" }, "routes[1].service: missing"},
+		"priority":     {func(p *contract.Plan) { p.Routes[1].Priority = "urgent" }, "routes[1].priority: none of critical, high, medium, low"},
+		"identity":     {breaker(func(b *contract.Breaker) { b.Identity = "" }), "routes[0].breaker.identity: not 16 hex digits"},
+		"threshold":    {breaker(func(b *contract.Breaker) { b.ConsecutiveFailures = 0 }), "routes[0].breaker.consecutiveFailures: missing, as are failureRate and slowCalls"},
+		"rate": {breaker(func(b *contract.Breaker) {
+			b.FailureRate = &contract.Rate{PPM: 1_000_001, WindowNS: 1e9, MinRequests: 1}
+		}), "routes[0].breaker.failureRate.ppm: 1000001 is not in 1..1000000"},
+		"rate window": {breaker(func(b *contract.Breaker) {
+			b.FailureRate = &contract.Rate{PPM: 1, WindowNS: 999_999_999, MinRequests: 1}
+		}), "routes[0].breaker.failureRate.windowNs: 999999999 is not in 1000000000..3600000000000"},
+		"rate volume": {breaker(func(b *contract.Breaker) { b.FailureRate = &contract.Rate{PPM: 1, WindowNS: 1e9} }), "routes[0].breaker.failureRate.minRequests: 0 is not in 1..1000000"},
+		"slow threshold": {breaker(func(b *contract.Breaker) {
+			b.SlowCalls = &contract.SlowCalls{Rate: contract.Rate{PPM: 1, WindowNS: 1e9, MinRequests: 1}}
+		}), "routes[0].breaker.slowCalls.thresholdNs: 0 is not in 1..31622400000000000"},
+		"slow window": {breaker(func(b *contract.Breaker) {
+			b.SlowCalls = &contract.SlowCalls{ThresholdNS: 1, Rate: contract.Rate{PPM: 1, WindowNS: 3601e9, MinRequests: 1}}
+		}), "routes[0].breaker.slowCalls.windowNs: 3601000000000 is not in 1000000000..3600000000000"},
+		"override state": {breaker(func(b *contract.Breaker) { b.Override = &contract.Override{State: "half-open", NotAfterNS: 1} }), "routes[0].breaker.override.state: neither open nor closed"},
+		"override end":   {breaker(func(b *contract.Breaker) { b.Override = &contract.Override{State: "open"} }), "routes[0].breaker.override.notAfterNs: 0 is not in 1..4611686018427387904"},
+		"recovery":       {breaker(func(b *contract.Breaker) { b.RecoveryNS = -1 }), "routes[0].breaker.recoveryNs: -1 is not in 1..31622400000000000"},
+		"recovery max":   {breaker(func(b *contract.Breaker) { b.RecoveryMaxNS = 1 }), "routes[0].breaker.recoveryMaxNs: less than recoveryNs"},
+		"multiplier":     {breaker(func(b *contract.Breaker) { b.MultiplierPPM = 999_999 }), "routes[0].breaker.multiplierPpm: 999999 is not in 1000000..1000000000"},
+		"probes":         {breaker(func(b *contract.Breaker) { b.Probes = 33 }), "routes[0].breaker.probes: 33 is not in 1..32"},
+		"successes":      {breaker(func(b *contract.Breaker) { b.Successes = 0 }), "routes[0].breaker.successes: 0 is not in 1..1000000"},
+		"expiry":         {breaker(func(b *contract.Breaker) { b.ProbeExpiryNS = 0 }), "routes[0].breaker.probeExpiryNs: 0 is not in 1..31622400000000000"},
+		"failures":       {breaker(func(b *contract.Breaker) { b.Failures[2] = "6xx" }), `routes[0].breaker.failures[2]: neither an outcome nor a status: "6xx"`},
+		"timeout":        {func(p *contract.Plan) { p.Routes[1].TimeoutNS = -1 }, "routes[1].timeoutNs: -1 is not in 0..31622400000000000"},
+		"header":         {func(p *contract.Plan) { p.Routes[1].DeadlineHeader = "X-Deadline" }, "routes[1].deadlineHeader: not a header's name in lower case"},
+		"no such pool":   {func(p *contract.Plan) { p.Routes[0].Pool = "read" }, `routes[0].pool: the service has no pool "read"`},
+		"pool of other":  {func(p *contract.Plan) { p.Pools[1].Service = "q" }, `routes[1].pool: the service has no pool "reads"`},
+		"pool order":     {func(p *contract.Plan) { p.Pools[0].Name = "reads" }, "pools[1]: not sorted by service and name, or twice the same"},
+		"pool service":   {func(p *contract.Plan) { p.Pools[0].Service = "" }, "pools[0].service: missing"},
+		"pool name":      {func(p *contract.Plan) { p.Pools[0].Name = "" }, "pools[0].name: missing"},
+		"permits":        {func(p *contract.Plan) { p.Pools[1].MaxConcurrency = 0 }, "pools[1].maxConcurrency: 0 is not in 1..1024"},
+		"queue":          {func(p *contract.Plan) { p.Pools[0].MaxQueue = 1025 }, "pools[0].maxQueue: 1025 is not in 0..1024"},
+		"max wait":       {func(p *contract.Plan) { p.Pools[0].MaxWaitNS = -1 }, "pools[0].maxWaitNs: -1 is not in 0..31622400000000000"},
+		"pool timeout":   {func(p *contract.Plan) { p.Pools[0].TimeoutNS = 1e18 }, "pools[0].timeoutNs: 1000000000000000000 is not in 0..31622400000000000"},
+		"many failures":  {breaker(func(b *contract.Breaker) { b.Failures = make([]string, 65) }), `routes[0].breaker.failures[0]: neither an outcome nor a status: ""`},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -214,7 +280,7 @@ func TestBatchReadsBack(t *testing.T) {
 	rows := rapid.Custom(func(t *rapid.T) contract.Row {
 		return contract.Row{
 			Minute: rapid.Int64().Draw(t, "minute"), Coarse: rapid.Bool().Draw(t, "coarse"), Service: text.Draw(t, "s"), Route: text.Draw(t, "r"),
-			Priority: text.Draw(t, "p"), Good: buckets.Draw(t, "good"), Bad: buckets.Draw(t, "bad"),
+			Priority: text.Draw(t, "p"), Good: buckets.Draw(t, "good"), Bad: buckets.Draw(t, "bad"), Aborted: buckets.Draw(t, "aborted"),
 			Counts: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) contract.Count {
 				return contract.Count{Outcome: text.Draw(t, "o"), Status: rapid.Uint16().Draw(t, "st"), Degraded: rapid.Bool().Draw(t, "d"), N: rapid.Uint64().Draw(t, "n")}
 			}), 0, 3).Draw(t, "counts"),
@@ -232,13 +298,20 @@ func TestBatchReadsBack(t *testing.T) {
 			SinceNS: rapid.Int64().Draw(t, "since"), RetryAtNS: rapid.Int64().Draw(t, "retry"), Cause: text.Draw(t, "c"),
 		}
 	})
+	pools := rapid.Custom(func(t *rapid.T) contract.PoolState {
+		return contract.PoolState{
+			Service: text.Draw(t, "s"), Pool: text.Draw(t, "p"), Held: rapid.Uint32().Draw(t, "held"), Waiting: rapid.Uint32().Draw(t, "waiting"),
+			Limit: rapid.Uint32().Draw(t, "limit"), Granted: rapid.Uint64().Draw(t, "granted"), Full: rapid.Uint64().Draw(t, "full"),
+			TimedOut: rapid.Uint64().Draw(t, "timed out"), MaxWaitNS: rapid.Int64().Draw(t, "wait"),
+		}
+	})
 	rapid.Check(t, func(t *rapid.T) {
 		b := contract.Batch{
 			Schema: contract.BatchSchema, Node: text.Draw(t, "node"), Boot: text.Draw(t, "boot"), VM: text.Draw(t, "vm"),
 			Seq: rapid.Uint64().Draw(t, "seq"), AtNS: rapid.Int64().Draw(t, "at"), BootNS: rapid.Int64().Draw(t, "bootNs"),
 			Plan: text.Draw(t, "plan"), Filter: text.Draw(t, "filter"), Served: rapid.Bool().Draw(t, "served"),
 			Rows: rapid.SliceOfN(rows, 0, 3).Draw(t, "rows"), Events: rapid.SliceOfN(events, 0, 3).Draw(t, "events"),
-			Breakers: rapid.SliceOfN(breakers, 0, 3).Draw(t, "breakers"),
+			Breakers: rapid.SliceOfN(breakers, 0, 3).Draw(t, "breakers"), Pools: rapid.SliceOfN(pools, 0, 3).Draw(t, "pools"),
 			Counters: contract.Counters{
 				Requests: rapid.Uint64().Draw(t, "c1"), UnknownRoutes: rapid.Uint64().Draw(t, "c2"), Panics: rapid.Uint64().Draw(t, "c3"),
 				CASExhausted: rapid.Uint64().Draw(t, "c4"), DroppedRows: rapid.Uint64().Draw(t, "c5"), DroppedEvents: rapid.Uint64().Draw(t, "c6"),

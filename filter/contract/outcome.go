@@ -1,5 +1,7 @@
 package contract
 
+import "slices"
+
 // Outcome is how a request ended. Each request ends with exactly one; the
 // first cause wins. The words are those of policies, metrics, telemetry and
 // docs (DESIGN section 1).
@@ -51,11 +53,7 @@ func ParseOutcome(s string) (Outcome, bool) {
 
 // Refusal reports whether Seawall itself refused the request.
 func (o Outcome) Refusal() bool {
-	switch o {
-	case Shed, BreakerOpen, BulkheadFull, BulkheadTimeout, Deadline:
-		return true
-	}
-	return false
+	return o >= Shed && o <= Deadline
 }
 
 // Good reports whether o is good by the default `bad` of an SLO: ok and 4xx
@@ -100,12 +98,7 @@ func (s OutcomeSet) Has(o Outcome, status uint16) bool {
 	if o != OK && o != ClientError && o != ServerError {
 		return false
 	}
-	for _, want := range s.statuses {
-		if want == status {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.statuses, status)
 }
 
 func parseStatus(s string) (uint16, bool) {

@@ -15,6 +15,8 @@ const (
 	MaxLatencyBounds = 64
 	MaxFailures      = 64 // words of one breaker's Failures
 	MaxProbes        = 32
+	MaxPools         = 1024
+	MaxPool          = 1024 // permits, and waiters, of one pool
 
 	maxThreshold  = 1_000_000
 	maxSuccesses  = 1_000_000
@@ -22,6 +24,8 @@ const (
 	maxDurationNS = 366 * 24 * 3600 * 1e9   // a year
 	maxBoundUS    = 24 * 3600 * 1_000_000   // a day
 	minMultiplier = 1_000_000               // × 1
+	minWindowNS   = 1e9                     // a second
+	maxWindowNS   = 3600 * 1e9              // an hour
 	refusedLength = "longer than 253 bytes" // of MaxString
 )
 
@@ -184,6 +188,14 @@ func (p *planParser) plan() Plan {
 				}
 				plan.Routes = append(plan.Routes, route)
 			})
+		case "pools":
+			p.array(MaxPools, func() {
+				pool := p.pool()
+				if n := len(plan.Pools); n > 0 && p.ok() && !plan.Pools[n-1].before(pool.Service, pool.Name) {
+					p.fail("not sorted by service and name, or twice the same")
+				}
+				plan.Pools = append(plan.Pools, pool)
+			})
 		default:
 			return false
 		}
@@ -192,7 +204,60 @@ func (p *planParser) plan() Plan {
 	p.require("schema", plan.Schema == PlanSchema, "missing")
 	p.require("hash", isHex16(plan.Hash), "not 16 hex digits")
 	p.require("failureMode", plan.FailureMode == "open" || plan.FailureMode == "closed", "neither open nor closed")
+	for i := range plan.Routes {
+		// A retired route's pool may be gone with it.
+		if r := &plan.Routes[i]; r.Pool != "" && !r.Retired && plan.Pool(r.Service, r.Pool) == nil {
+			p.require("routes["+strconv.Itoa(i)+"].pool", false, "the service has no pool "+strconv.Quote(r.Pool))
+		}
+	}
 	return plan
+}
+
+// Pool finds a pool, nil where there is none.
+func (p *Plan) Pool(service, name string) *Pool {
+	low, high := 0, len(p.Pools)
+	for low < high {
+		if mid := (low + high) / 2; p.Pools[mid].before(service, name) {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	if low < len(p.Pools) && p.Pools[low].Service == service && p.Pools[low].Name == name {
+		return &p.Pools[low]
+	}
+	return nil
+}
+
+func (p *Pool) before(service, name string) bool {
+	return p.Service < service || (p.Service == service && p.Name < name)
+}
+
+func (p *planParser) pool() Pool {
+	var b Pool
+	p.object(func(name string) bool {
+		switch name {
+		case "service":
+			b.Service = p.str()
+		case "name":
+			b.Name = p.str()
+		case "maxConcurrency":
+			b.MaxConcurrency = uint32(p.intIn(1, MaxPool))
+		case "maxQueue":
+			b.MaxQueue = uint32(p.intIn(0, MaxPool))
+		case "maxWaitNs":
+			b.MaxWaitNS = p.intIn(0, maxDurationNS)
+		case "timeoutNs":
+			b.TimeoutNS = p.intIn(0, maxDurationNS)
+		default:
+			return false
+		}
+		return true
+	})
+	p.require("service", b.Service != "", "missing")
+	p.require("name", b.Name != "", "missing")
+	p.require("maxConcurrency", b.MaxConcurrency > 0, "missing")
+	return b
 }
 
 func (p *planParser) telemetry() Telemetry {
@@ -236,6 +301,12 @@ func (p *planParser) route() Route {
 			r.GRPC = p.r.Bool()
 		case "retired":
 			r.Retired = p.r.Bool()
+		case "pool":
+			r.Pool = p.str()
+		case "timeoutNs":
+			r.TimeoutNS = p.intIn(0, maxDurationNS)
+		case "deadlineHeader":
+			r.DeadlineHeader = p.str()
 		default:
 			return false
 		}
@@ -245,6 +316,7 @@ func (p *planParser) route() Route {
 	p.require("name", r.Name == r.Service+"/"+r.Route, "not service/route")
 	_, known := ParsePriority(r.Priority)
 	p.require("priority", known, "none of critical, high, medium, low")
+	p.require("deadlineHeader", isHeaderName(r.DeadlineHeader), "not a header's name in lower case")
 	return r
 }
 
@@ -255,7 +327,7 @@ func (p *planParser) breaker() Breaker {
 		case "identity":
 			b.Identity = p.str()
 		case "consecutiveFailures":
-			b.ConsecutiveFailures = uint32(p.intIn(1, maxThreshold))
+			b.ConsecutiveFailures = uint32(p.intIn(0, maxThreshold))
 		case "recoveryNs":
 			b.RecoveryNS = p.intIn(1, maxDurationNS)
 		case "recoveryMaxNs":
@@ -276,13 +348,28 @@ func (p *planParser) breaker() Breaker {
 				}
 				b.Failures = append(b.Failures, word)
 			})
+		case "failureRate":
+			if !p.r.Null() {
+				rate := Rate{}
+				p.object(func(name string) bool { return p.rate(&rate, name) })
+				p.requireRate(rate)
+				b.FailureRate = &rate
+			}
+		case "slowCalls":
+			if !p.r.Null() {
+				b.SlowCalls = p.slowCalls()
+			}
+		case "override":
+			if !p.r.Null() {
+				b.Override = p.override()
+			}
 		default:
 			return false
 		}
 		return true
 	})
 	p.require("identity", isHex16(b.Identity), "not 16 hex digits")
-	p.require("consecutiveFailures", b.ConsecutiveFailures > 0, "missing")
+	p.require("consecutiveFailures", b.ConsecutiveFailures > 0 || b.FailureRate != nil || b.SlowCalls != nil, "missing, as are failureRate and slowCalls")
 	p.require("recoveryNs", b.RecoveryNS > 0, "missing")
 	p.require("recoveryMaxNs", b.RecoveryMaxNS >= b.RecoveryNS, "less than recoveryNs")
 	p.require("multiplierPpm", b.MultiplierPPM > 0, "missing")
@@ -290,6 +377,70 @@ func (p *planParser) breaker() Breaker {
 	p.require("successes", b.Successes > 0, "missing")
 	p.require("probeExpiryNs", b.ProbeExpiryNS > 0, "missing")
 	return b
+}
+
+// isHeaderName also takes "": no header. Others are what HTTP/2 allows, without
+// pseudo-headers.
+func isHeaderName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *planParser) rate(r *Rate, name string) bool {
+	switch name {
+	case "ppm":
+		r.PPM = p.intIn(1, 1_000_000)
+	case "windowNs":
+		r.WindowNS = p.intIn(minWindowNS, maxWindowNS)
+	case "minRequests":
+		r.MinRequests = uint32(p.intIn(1, maxThreshold))
+	default:
+		return false
+	}
+	return true
+}
+
+func (p *planParser) requireRate(r Rate) {
+	p.require("ppm", r.PPM > 0, "missing")
+	p.require("windowNs", r.WindowNS > 0, "missing")
+	p.require("minRequests", r.MinRequests > 0, "missing")
+}
+
+func (p *planParser) slowCalls() *SlowCalls {
+	var s SlowCalls
+	p.object(func(name string) bool {
+		if name == "thresholdNs" {
+			s.ThresholdNS = p.intIn(1, maxDurationNS)
+			return true
+		}
+		return p.rate(&s.Rate, name)
+	})
+	p.require("thresholdNs", s.ThresholdNS > 0, "missing")
+	p.requireRate(s.Rate)
+	return &s
+}
+
+func (p *planParser) override() *Override {
+	var o Override
+	p.object(func(name string) bool {
+		switch name {
+		case "state":
+			o.State = p.str()
+		case "notAfterNs":
+			o.NotAfterNS = p.intIn(1, 1<<62)
+		default:
+			return false
+		}
+		return true
+	})
+	p.require("state", o.State == "open" || o.State == "closed", "neither open nor closed")
+	p.require("notAfterNs", o.NotAfterNS > 0, "missing")
+	return &o
 }
 
 func isHex16(s string) bool {

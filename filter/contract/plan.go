@@ -16,7 +16,8 @@ type Plan struct {
 	ProblemTypeBase string    `json:"problemTypeBase"` // prefix of problem types, with its final slash
 	LatencyBoundsUS []int64   `json:"latencyBoundsUs"` // upper bounds of the latency histogram, µs, ascending; +Inf is implied
 	Telemetry       Telemetry `json:"telemetry"`
-	Routes          []Route   `json:"routes"` // sorted by Name
+	Routes          []Route   `json:"routes"`          // sorted by Name
+	Pools           []Pool    `json:"pools,omitempty"` // sorted by Service, then Name
 }
 
 // Telemetry says where batches go.
@@ -36,13 +37,29 @@ type Route struct {
 	Breaker  *Breaker `json:"breaker,omitempty"` // nil: none
 	GRPC     bool     `json:"grpc,omitempty"`    // the service speaks gRPC: outcomes follow grpc-status
 	Retired  bool     `json:"retired,omitempty"` // gone from RDS, kept for one generation for requests in flight
+
+	Pool           string `json:"pool,omitempty"`           // name of a Pool of its service, "": none
+	TimeoutNS      int64  `json:"timeoutNs,omitempty"`      // what the policy gives a request, waiting included, 0: no limit
+	DeadlineHeader string `json:"deadlineHeader,omitempty"` // lower case; a caller's deadline in whole ms, "": none is read
 }
 
-// Breaker is a breaker's parameters. Identity is a hash of all of them: a
+// Pool is a bulkhead of a service, shared by the routes that name it. Service
+// and Name are its identity: who holds a permit keeps it when a number changes.
+type Pool struct {
+	Service        string `json:"service"`
+	Name           string `json:"name"`
+	MaxConcurrency uint32 `json:"maxConcurrency"`      // calls at once in one Envoy, 1 to MaxPool
+	MaxQueue       uint32 `json:"maxQueue,omitempty"`  // calls that wait at once, 0 to MaxPool
+	MaxWaitNS      int64  `json:"maxWaitNs,omitempty"` // how long one may wait, 0: no limit of its own
+	TimeoutNS      int64  `json:"timeoutNs,omitempty"` // waiting and call together, 0: no limit of its own
+}
+
+// Breaker is a breaker's parameters: any of its conditions opens it, and at
+// least one is on. Identity is a hash of all but ProbeExpiryNS and Override: a
 // shared record of another identity starts fresh.
 type Breaker struct {
 	Identity            string   `json:"identity"`            // 16 hex digits
-	ConsecutiveFailures uint32   `json:"consecutiveFailures"` // 1 to 1,000,000
+	ConsecutiveFailures uint32   `json:"consecutiveFailures"` // 0 to 1,000,000, 0: off
 	RecoveryNS          int64    `json:"recoveryNs"`          // first time open
 	RecoveryMaxNS       int64    `json:"recoveryMaxNs"`       // cap of the grown recovery time, ≥ RecoveryNS
 	MultiplierPPM       int64    `json:"multiplierPpm"`       // growth on each re-open, ≥ 1,000,000
@@ -50,4 +67,27 @@ type Breaker struct {
 	Successes           uint32   `json:"successes"`           // half-open: so many successes close it, ≥ 1
 	ProbeExpiryNS       int64    `json:"probeExpiryNs"`       // a probe not settled by then is given back
 	Failures            []string `json:"failures"`            // outcomes and statuses that count
+
+	FailureRate *Rate      `json:"failureRate,omitempty"` // nil: off
+	SlowCalls   *SlowCalls `json:"slowCalls,omitempty"`   // nil: off
+	Override    *Override  `json:"override,omitempty"`    // by an operator; nil: none
+}
+
+// Rate is a share of the requests of a sliding window.
+type Rate struct {
+	PPM         int64  `json:"ppm"`         // opens at this share or above, 1 to 1,000,000
+	WindowNS    int64  `json:"windowNs"`    // 1 s to 1 h
+	MinRequests uint32 `json:"minRequests"` // below so many in the window it never opens, ≥ 1
+}
+
+// SlowCalls is a share of the requests that took ThresholdNS or longer.
+type SlowCalls struct {
+	ThresholdNS int64 `json:"thresholdNs"`
+	Rate
+}
+
+// Override holds a breaker in a state, and ends by itself.
+type Override struct {
+	State      string `json:"state"`      // open (refuse all) | closed (admit all, count nothing)
+	NotAfterNS int64  `json:"notAfterNs"` // Unix ns of the filter's clock
 }

@@ -346,20 +346,20 @@ func (r *Reader) hex4(p int) (rune, bool) {
 
 // Skip passes over any value.
 func (r *Reader) Skip() {
-	switch c := r.peek(); {
-	case c == '{':
+	switch r.peek() {
+	case '{':
 		for _, ok := r.Object(); ok; _, ok = r.Next() {
 			r.Skip()
 		}
-	case c == '[':
+	case '[':
 		for ok := r.Array(); ok; ok = r.More() {
 			r.Skip()
 		}
-	case c == '"':
+	case '"':
 		_ = r.String()
-	case c == 't' || c == 'f':
+	case 't', 'f':
 		r.Bool()
-	case c == 'n':
+	case 'n':
 		if !r.Null() {
 			r.fail("not a value")
 		}
@@ -389,14 +389,14 @@ const (
 
 // Kind looks at the next value without reading it.
 func (r *Reader) Kind() Kind {
-	switch c := r.peek(); {
-	case c == '"':
+	switch r.peek() {
+	case '"':
 		return Text
-	case c == '-' || (c >= '0' && c <= '9'):
+	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		return Number
-	case c == 't' || c == 'f':
+	case 't', 'f':
 		return Truth
-	case c == 'n' || c == '{' || c == '[':
+	case 'n', '{', '[':
 		return Other
 	}
 	return None

@@ -180,6 +180,21 @@ func TestATrapLosesOneTickAtMost(t *testing.T) {
 	require.NotEqual(t, died, w.vm.out.vm)
 }
 
+func TestWhatIsOutIsParkedWithTheSameBytes(t *testing.T) {
+	t.Parallel()
+	w := workers(t, 1)[0]
+	w.batch()
+	w.request("pay/charge", status(200))
+	for len(w.posts) == 0 { // it is staged for a while, then frozen without anything new
+		w.now += 200e6
+		w.tick()
+	}
+	batches, ok := slotBatches(w.shared[w.vm.slot.key].value)
+	require.True(t, ok)
+	require.Len(t, batches, 1)
+	require.Equal(t, string(w.posts[0].body), string(batches[0]))
+}
+
 func TestAnOwnerThatLostItsSlotStartsAnew(t *testing.T) {
 	t.Parallel()
 	ws := workers(t, 2)
@@ -236,10 +251,10 @@ func TestWithoutTelemetryNothingIsSent(t *testing.T) {
 }
 
 func FuzzSlot(f *testing.F) {
-	f.Add(appendSlot(nil, [16]byte{1}, 5, [][]byte{[]byte("a"), nil}))
+	f.Add(encodeSlot([16]byte{1}, 5, [][]byte{[]byte("a"), nil}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if batches, ok := slotBatches(data); ok {
-			require.Equal(t, data, appendSlot(nil, slotOwner(data), int64(get64(data[17:])), batches))
+			require.Equal(t, data, encodeSlot(slotOwner(data), int64(get64(data[17:])), batches))
 		}
 	})
 }

@@ -77,7 +77,7 @@ func (vm *VM) claimSlot(now int64) {
 		if !ok {
 			version = Absent
 		}
-		if vm.host.SharedSet(key, appendSlot(nil, token, now, nil), version) {
+		if vm.host.SharedSet(key, encodeSlot(token, now, nil), version) {
 			_, version, _ = vm.host.SharedGet(key)
 			vm.slot = slot{held: true, key: key, version: version, token: token}
 			vm.out.changed = true
@@ -122,7 +122,7 @@ func (vm *VM) park(now int64) {
 		seq++
 		batches = append(batches, vm.batch(now, seq, o.staged.rows[from:min(from+maxBatchRows, len(o.staged.rows))], events))
 	}
-	if !vm.host.SharedSet(vm.slot.key, appendSlot(nil, vm.slot.token, now, batches), vm.slot.version) {
+	if !vm.host.SharedSet(vm.slot.key, encodeSlot(vm.slot.token, now, batches), vm.slot.version) {
 		vm.loseSlot()
 		return
 	}
@@ -194,7 +194,7 @@ func (vm *VM) findDead(now int64) bool {
 		a := adoption{key: key, batches: batches, beatAt: now}
 		put64(a.token[:8], vm.host.Random())
 		put64(a.token[8:], vm.host.Random())
-		if !vm.host.SharedSet(key, appendSlot(nil, a.token, now, batches), version) {
+		if !vm.host.SharedSet(key, encodeSlot(a.token, now, batches), version) {
 			continue // another worker was first, or the owner lives
 		}
 		vm.adopted = a
@@ -215,7 +215,7 @@ func (vm *VM) rewriteAdopted(now int64) bool {
 	}
 	next := []byte{0}
 	if len(a.batches) > 0 {
-		next = appendSlot(nil, a.token, now, a.batches)
+		next = encodeSlot(a.token, now, a.batches)
 	}
 	vm.host.SharedSet(a.key, next, version)
 	if len(a.batches) == 0 {
@@ -236,6 +236,7 @@ func (vm *VM) adoptedAnswered(status int, now int64) {
 		return
 	case refused:
 		vm.counters.Rejected++
+	case accepted:
 	}
 	a.batches, a.backoff, a.nextTry = a.batches[1:], 0, now
 	if len(a.batches) == 0 {
@@ -249,8 +250,12 @@ func (a *adoption) retry(now int64) {
 	a.nextTry = now + a.backoff
 }
 
-func appendSlot(dst []byte, token [16]byte, now int64, batches [][]byte) []byte {
-	dst = append(dst, slotSchema)
+func encodeSlot(token [16]byte, now int64, batches [][]byte) []byte {
+	size := slotHeader
+	for _, b := range batches {
+		size += 4 + len(b)
+	}
+	dst := append(make([]byte, 0, size), slotSchema)
 	dst = append(dst, token[:]...)
 	var at [8]byte
 	put64(at[:], uint64(now))

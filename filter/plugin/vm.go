@@ -92,6 +92,9 @@ func (vm *VM) Configure(root uint32, config []byte) (ok bool) {
 	name, _ := vm.host.Property(propRootID)
 	vm.roots.add(root, string(name), &parsed, vm.host.Now())
 	vm.install(&parsed)
+	// The context before may be gone at once, and the answers to its calls with
+	// it: rather the same batch twice than silence until the calls count as lost.
+	vm.out.call.open, vm.adopted.call.open = false, false
 	return true
 }
 

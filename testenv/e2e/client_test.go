@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptrace"
 	"slices"
 	"strings"
 	"sync"
@@ -53,18 +54,19 @@ func (a answer) outcome() string {
 }
 
 // caller is an HTTP client with connections of its own. It calls with POST,
-// which Go's transport never sends twice.
+// if not told otherwise, which Go's transport never sends twice.
 type caller struct {
 	client *http.Client
 	listen string
 	host   string
+	method string
 }
 
 func newCaller(t testing.TB, listen string) *caller {
 	t.Helper()
 	tr := &http.Transport{MaxIdleConnsPerHost: 64}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &caller{client: &http.Client{Transport: tr, Timeout: 30 * time.Second}, listen: listen, host: shopHost}
+	return &caller{client: &http.Client{Transport: tr, Timeout: 30 * time.Second}, listen: listen, host: shopHost, method: http.MethodPost}
 }
 
 // fresh makes each call open a connection of its own.
@@ -74,9 +76,19 @@ func (c *caller) fresh() *caller {
 }
 
 func (c *caller) try(path string, header http.Header) (answer, error) {
-	req, err := http.NewRequest(http.MethodPost, "http://"+c.listen+path, strings.NewReader("{}"))
+	a, _, err := c.trace(path, header)
+	return a, err
+}
+
+// trace also tells whether the call went over a connection that had been used
+// before.
+func (c *caller) trace(path string, header http.Header) (a answer, reused bool, err error) {
+	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+		GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused },
+	})
+	req, err := http.NewRequestWithContext(ctx, c.method, "http://"+c.listen+path, strings.NewReader("{}"))
 	if err != nil {
-		return answer{}, err
+		return answer{}, reused, err
 	}
 	req.Host = c.host
 	if header != nil {
@@ -84,20 +96,20 @@ func (c *caller) try(path string, header http.Header) (answer, error) {
 	}
 	resp, err := c.client.Do(req)
 	if err != nil {
-		return answer{}, err
+		return answer{}, reused, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return answer{}, err
+		return answer{}, reused, err
 	}
-	a := answer{status: resp.StatusCode, header: resp.Header, body: string(body)}
+	a = answer{status: resp.StatusCode, header: resp.Header, body: string(body)}
 	if resp.Header.Get("content-type") == "application/problem+json" {
 		if err := json.Unmarshal(body, &a.problem); err != nil {
-			return answer{}, fmt.Errorf("problem document %s: %w", body, err)
+			return answer{}, reused, fmt.Errorf("problem document %s: %w", body, err)
 		}
 	}
-	return a, nil
+	return a, reused, nil
 }
 
 func (c *caller) call(t testing.TB, path string) answer {
@@ -120,8 +132,9 @@ type load struct {
 }
 
 type callError struct {
-	at  time.Time
-	err error
+	at     time.Time
+	err    error
+	reused bool // the connection
 }
 
 type called struct{ sent, done time.Time }
@@ -156,12 +169,12 @@ func startLoad(t testing.TB, listen string, n int, paths ...string) *load {
 
 func (l *load) one(c *caller, path string) {
 	sent := time.Now()
-	a, err := c.try(path, nil)
+	a, reused, err := c.trace(path, nil)
 	done := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		l.errs = append(l.errs, callError{done, err})
+		l.errs = append(l.errs, callError{done, err, reused})
 		return
 	}
 	route, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
@@ -187,11 +200,7 @@ func (l *load) stop() tally {
 func (l *load) seen() tally {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := tally{}
-	for k, n := range l.counts {
-		out[k] = n
-	}
-	return out
+	return maps.Clone(l.counts)
 }
 
 func (l *load) answered() int {

@@ -34,6 +34,7 @@ type route struct {
 	path    string // "" = /NAME
 	breaker string // "" = none
 	timeout string // "" = 10s
+	more    string // a line
 }
 
 // yaml is the policy's text.
@@ -58,6 +59,9 @@ func (s shop) yaml() string {
 		fmt.Fprintf(&b, "  - name: %s\n    match: {path: {prefix: %s}}\n    timeout: {request: %s}\n", r.name, r.path, r.timeout)
 		if r.breaker != "" {
 			fmt.Fprintf(&b, "    breaker: %s\n", r.breaker)
+		}
+		if r.more != "" {
+			fmt.Fprintf(&b, "    %s\n", r.more)
 		}
 	}
 	if s.slo {

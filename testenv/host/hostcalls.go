@@ -228,15 +228,11 @@ func (v *vm) proxyRegisterQueue(a []uint64) status {
 	if !ok {
 		return statusInvalidMemory
 	}
-	root := v.effectiveContext().root()
-	var token uint32
-	token = v.h.shared.register(v.key.vmID, string(name), func() {
-		v.h.at(v.h.now(), func() {
-			if !root.destroyed {
-				v.callback(root, "proxy_on_queue_ready", uint64(root.id), uint64(token))
-			}
-		})
-	})
+	t := v.thread
+	if v.kind == KindCanary {
+		t = v.h.main // where canaries live
+	}
+	token := v.h.shared.register(v.key.vmID, string(name), queueReader{t, v.key, v.effectiveContext().root().id})
 	return ok32(v, a[2], token)
 }
 
@@ -261,7 +257,22 @@ func (v *vm) proxyEnqueue(a []uint64) status {
 	if !ok {
 		return statusInvalidMemory
 	}
-	return v.h.shared.enqueue(uint32(a[0]), item)
+	reader, st := v.h.shared.enqueue(uint32(a[0]), item)
+	if st == statusOK && reader.thread != nil {
+		token := uint32(a[0])
+		v.h.at(v.h.now(), func() { reader.wake(token) })
+	}
+	return st
+}
+
+// wake is one on_queue_ready for each item, also where another wake has taken
+// the item already.
+func (r queueReader) wake(token uint32) {
+	if v := r.thread.vms[r.key]; v != nil {
+		if c := v.contexts[r.context]; c != nil {
+			v.callback(c, "proxy_on_queue_ready", uint64(c.id), uint64(token))
+		}
+	}
 }
 
 func (v *vm) proxyDequeue(a []uint64) status {

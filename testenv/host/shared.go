@@ -22,7 +22,16 @@ type sharedValue struct {
 type queue struct {
 	vmID, name string
 	items      [][]byte
-	notify     func() // the last one to register, and nobody else
+	reader     queueReader // the last one to register, and nobody else
+}
+
+// queueReader is whom a queue wakes: a context looked up by its number in
+// whatever VM that thread has by then. So a canary's registration wakes the
+// main thread's VM, and one of a VM that died wakes its successor.
+type queueReader struct {
+	thread  *thread // nil: nobody, there is no main thread
+	key     vmKey
+	context uint32
 }
 
 func newSharedStore() *sharedStore {
@@ -84,16 +93,16 @@ func (s *sharedStore) keys(vmID string) []string {
 	return keys
 }
 
-func (s *sharedStore) register(vmID, name string, notify func()) uint32 {
+func (s *sharedStore) register(vmID, name string, reader queueReader) uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, q := range s.queues {
 		if q != nil && q.vmID == vmID && q.name == name {
-			q.notify = notify // what is queued stays
+			q.reader = reader // what is queued stays
 			return uint32(i + 1)
 		}
 	}
-	s.queues = append(s.queues, &queue{vmID: vmID, name: name, notify: notify})
+	s.queues = append(s.queues, &queue{vmID: vmID, name: name, reader: reader})
 	return uint32(len(s.queues))
 }
 
@@ -115,18 +124,16 @@ func (s *sharedStore) queue(token uint32) *queue {
 	return s.queues[token-1]
 }
 
-func (s *sharedStore) enqueue(token uint32, item []byte) status {
+// enqueue appends an item and returns whom to wake.
+func (s *sharedStore) enqueue(token uint32, item []byte) (queueReader, status) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	q := s.queue(token)
 	if q == nil {
-		s.mu.Unlock()
-		return statusNotFound
+		return queueReader{}, statusNotFound
 	}
 	q.items = append(q.items, slices.Clone(item)) // Envoy has no limit either
-	notify := q.notify
-	s.mu.Unlock()
-	notify()
-	return statusOK
+	return q.reader, statusOK
 }
 
 func (s *sharedStore) dequeue(token uint32) ([]byte, status) {

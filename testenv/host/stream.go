@@ -34,6 +34,8 @@ type Request struct {
 	Route   string // xds.route_name: what RDS calls the matched route; "" is a route without a name
 	NoRoute bool   // no route at all: the property is absent
 	Cluster string // xds.cluster_name; "" is absent
+
+	Timeout time.Duration // of the route, from when the request goes on to the router; 0 is none
 }
 
 // Action is what became of a request in the filter.
@@ -122,7 +124,8 @@ type Stream struct {
 	bodyVisible, respBodyVisible bool
 	logging, hideFlags           bool
 	upstream, respPaused         bool
-	ended, failSent              bool
+	ended, failSent, responded   bool
+	timeout                      time.Duration
 
 	code             int
 	flags            uint64
@@ -201,8 +204,35 @@ func (s *Stream) requestHeadersPhase() {
 			s.fail()
 		}
 	}
-	s.upstream = s.action == Continued
+	if s.action == Continued {
+		s.forward()
+	}
 }
+
+// forward hands the request to the router, which starts the route's time: that
+// of the route, or what the filter has put into x-envoy-upstream-rq-timeout-ms.
+func (s *Stream) forward() {
+	if s.upstream {
+		return
+	}
+	s.upstream, s.timeout = true, s.req.Timeout
+	if v, ok := s.reqHeaders.lookup(timeoutHeader); ok {
+		if ms, err := strconv.ParseUint(v, 10, 63); err == nil {
+			s.timeout = time.Duration(ms) * time.Millisecond
+		}
+		s.reqHeaders = s.reqHeaders.without(timeoutHeader)
+	}
+	if s.timeout > 0 {
+		s.w.t.h.at(s.w.t.h.now().Add(s.timeout), func() { s.Respond(RouteTimeout) })
+	}
+}
+
+// timeoutHeader is the router's: milliseconds, and 0 for none. Clients cannot
+// send it, the edge drops theirs.
+const timeoutHeader = "x-envoy-upstream-rq-timeout-ms"
+
+// Timeout is the time that the router gives the upstream, 0 for any.
+func (s *Stream) Timeout() time.Duration { return s.timeout }
 
 // Action is what became of the request so far.
 func (s *Stream) Action() Action { return s.action }
@@ -215,7 +245,8 @@ func (s *Stream) RequestHeaders() Headers { return s.reqHeaders.clone() }
 
 func (s *Stream) resumeRequest() {
 	if s.action == Paused || s.action == "" {
-		s.action, s.reqVisible, s.upstream = Continued, false, true
+		s.action, s.reqVisible = Continued, false
+		s.forward()
 	}
 }
 
@@ -293,12 +324,13 @@ func (s *Stream) fail() {
 // answered already, and panics for one that is paused: no upstream could have
 // answered that.
 func (s *Stream) Respond(r Response) {
-	if s.ended || s.reply != nil || s.failSent || s.action == WasReset {
+	if s.ended || s.responded || s.reply != nil || s.failSent || s.action == WasReset {
 		return
 	}
 	if s.action == Paused {
 		panic("host: an upstream answered a request that the filter still holds")
 	}
+	s.responded = true
 	if r.Code == 0 {
 		r.Code = 200
 	}

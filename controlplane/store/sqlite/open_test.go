@@ -62,7 +62,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		"a newer schema": {func(t *testing.T, path string) {
 			filled(t, path)
 			exec1(t, path, "PRAGMA user_version=99")
-		}, ErrNewerSchema, "was written by a newer Seawall (schema 99, this one knows up to 1): run that version"},
+		}, ErrNewerSchema, "was written by a newer Seawall (schema 99, this one knows up to 2): run that version"},
 		"damage in the middle": {func(t *testing.T, path string) {
 			filled(t, path)
 			exec1(t, path, "PRAGMA wal_checkpoint(TRUNCATE)")

@@ -18,7 +18,7 @@ func (b *builder) extension() *corev3.TypedExtensionConfig {
 	}
 	return &corev3.TypedExtensionConfig{
 		Name:        FilterName,
-		TypedConfig: b.pack(b.wasm(vmID, b.edge.Filter.PlanJSON)),
+		TypedConfig: b.pack(b.wasm(vmID, b.edge.Filter.PlanHash, b.edge.Filter.PlanJSON)),
 	}
 }
 
@@ -27,16 +27,18 @@ func (b *builder) extension() *corev3.TypedExtensionConfig {
 // depends on neither plan nor vm_id, so that pushing those leaves listeners as
 // they are, and it is made only where it is needed.
 func (b *builder) fallback() *wasmfilterv3.Wasm {
-	return b.wasm(VMID, b.edge.Filter.SafeJSON)
+	return b.wasm(VMID, "safe", b.edge.Filter.SafeJSON)
 }
 
 // wasm is the filter. Whatever makes up the VM's identity (vm_id, code,
 // configuration) stays the same from plan to plan: Envoy then keeps the VM, and
 // breakers keep their state.
-func (b *builder) wasm(vmID string, plan []byte) *wasmfilterv3.Wasm {
+func (b *builder) wasm(vmID, planName string, plan []byte) *wasmfilterv3.Wasm {
 	return &wasmfilterv3.Wasm{Config: &wasmv3.PluginConfig{
-		Name:          FilterName,
-		RootId:        FilterName,
+		Name: FilterName,
+		// Reverting an edit makes Envoy go back to the earlier plan's context
+		// without telling the filter, which sees it by this name.
+		RootId:        FilterName + "-" + planName,
 		Configuration: b.pack(wrapperspb.String(string(plan))),
 		Vm: &wasmv3.PluginConfig_VmConfig{VmConfig: &wasmv3.VmConfig{
 			VmId:    vmID,

@@ -17,7 +17,7 @@ import (
 
 // Names that Envoy's resources, the bootstrap and the filter agree on.
 const (
-	FilterName       = "seawall"           // HTTP filter, ECDS resource, plugin and root id
+	FilterName       = "seawall"           // HTTP filter, ECDS resource and plugin
 	VMID             = "seawall"           // vm_id of the first VM; healing moves on to seawall-r2, …
 	RouteConfigName  = "seawall"           // the only RDS resource
 	StatPrefix       = "seawall"           // of the HTTP connection managers: http.seawall.downstream_rq_active

@@ -130,6 +130,7 @@ func admitUnwell(s State, p Params, now int64) (State, Decision, Ticket) {
 		return admitOpen(s, p, now)
 	case HalfOpen:
 		return admitHalfOpen(s, p, now, Decision{})
+	case Closed:
 	}
 	// No such position: a record that was not ours. Protect nothing, harm nothing.
 	return s, Decision{Admit: true}, Ticket{Gen: s.Gen}
@@ -206,6 +207,7 @@ func settleUnwell(s State, p Params, now int64, random uint64, t Ticket, r Resul
 		return settleClosed(s, p, now, r)
 	case HalfOpen:
 		return settleHalfOpen(s, p, now, random, t, r)
+	case Open:
 	}
 	return s, Transition{}, false // nothing was admitted while open
 }
@@ -248,6 +250,7 @@ func settleHalfOpen(s State, p Params, now int64, random uint64, t Ticket, r Res
 		return State{
 			Gen: s.Gen + 1, Kind: Open, Since: now, RetryAt: add(now, add(recovery, jitter(recovery, random))), Recovery: recovery, Cause: r.Cause,
 		}, Transition{HalfOpen, Open}, true
+	case Neutral:
 	}
 	return s, Transition{}, true
 }

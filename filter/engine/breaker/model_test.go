@@ -86,6 +86,8 @@ func TestAgainstAModel(t *testing.T) {
 				case breaker.HalfOpen:
 					require.Equal(t, m.successes, s.Successes)
 					require.LessOrEqual(t, m.out(now), p.Probes, "probes out at once")
+				case breaker.Open:
+					require.Zero(t, s.Failures)
 				}
 			},
 		})

@@ -73,6 +73,12 @@ func hostContinue(kind uint32) uint32
 //go:wasmimport env proxy_register_shared_queue
 func hostRegisterQueue(name *byte, n uint32, token *uint32) uint32
 
+//go:wasmimport env proxy_resolve_shared_queue
+func hostResolveQueue(vm *byte, vn uint32, name *byte, n uint32, token *uint32) uint32
+
+//go:wasmimport wasi_snapshot_preview1 random_get
+func hostRandom(b *byte, n uint32) uint32
+
 //go:wasmimport env proxy_enqueue_shared_queue
 func hostEnqueue(token uint32, val *byte, size uint32) uint32
 

@@ -6,9 +6,11 @@
 package main
 
 import (
+	"encoding/binary"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 )
 
@@ -32,9 +34,32 @@ var (
 	pinned   []([]byte)
 	onAnswer string
 	ballast  [][]byte
+	held     []uint32 // contexts that paused, oldest first
+	uid      string   // of this VM
+	metrics  = map[string]uint32{}
 )
 
 func note(s string) { events = append(events, s) }
+
+// vmUID is drawn when it is first asked for: package init may not call the
+// host.
+func vmUID() string {
+	if uid == "" {
+		var b [4]byte
+		hostRandom(&b[0], 4)
+		uid = strconv.FormatUint(uint64(binary.LittleEndian.Uint32(b[:])), 16)
+	}
+	return uid
+}
+
+// script runs commands that came as one word: "set,a,1,0+get,a".
+func script(ctx uint32, word string) []string {
+	var out []string
+	for _, line := range strings.Split(word, "+") {
+		out = append(out, run(ctx, strings.ReplaceAll(line, ",", " ")))
+	}
+	return out
+}
 
 //go:wasmexport proxy_abi_version_0_2_1
 func abiVersion() {}
@@ -90,14 +115,29 @@ func onRequestHeaders(ctx, n, eos uint32) uint32 {
 	for _, line := range strings.Split(cmd, ";") {
 		if line = strings.TrimSpace(line); line == "pause" {
 			action = 1
+			held = append(held, ctx)
+			out = append(out, "held:"+id(ctx))
 		} else if line != "" {
 			out = append(out, run(ctx, line))
 		}
 	}
 	if len(out) > 0 {
-		changeHeader("replace", 0, "x-out", strings.Join(out, " | "))
+		text := strings.Join(out, " | ")
+		changeHeader("replace", 0, "x-out", text)
+		if tag, st := header(0, "x-tag"); st == "ok" {
+			logText(2, "request "+tag+": "+text)
+		}
 	}
 	return action
+}
+
+//go:wasmexport proxy_on_request_body
+func onRequestBody(ctx, n, eos uint32) uint32 {
+	pinned = nil
+	if tag, st := header(0, "x-tag"); st == "ok" {
+		logText(2, "body "+tag+": eos="+id(eos))
+	}
+	return 0
 }
 
 //go:wasmexport proxy_on_response_headers
@@ -139,8 +179,8 @@ func onTick(ctx uint32) {
 	pinned = nil
 	note("tick " + id(ctx))
 	if cmd, st, _ := getShared("on-tick"); st == "ok" {
-		for _, line := range strings.Split(cmd, ";") {
-			logText(2, "tick: "+run(ctx, strings.TrimSpace(line)))
+		for _, out := range script(ctx, cmd) {
+			logText(2, "tick: "+out)
 		}
 	}
 }
@@ -153,7 +193,14 @@ func onAnswerCallback(ctx, token, headers, body, trailers uint32) {
 }
 
 //go:wasmexport proxy_on_queue_ready
-func onQueueReady(ctx, token uint32) { logText(2, "queue "+id(token)+": "+run(ctx, "deq "+id(token))) }
+func onQueueReady(ctx, token uint32) {
+	pinned = nil
+	item := run(ctx, "deq "+id(token))
+	logText(2, "queue "+id(token)+": "+item)
+	if word, ok := strings.CutPrefix(item, "ok:!"); ok {
+		logText(2, "woken: "+strings.Join(script(ctx, word), " | "))
+	}
+}
 
 func run(ctx uint32, line string) string {
 	w := strings.Fields(line)
@@ -243,6 +290,97 @@ func run(ctx uint32, line string) string {
 		var p *byte
 		var n uint32
 		return name(hostForeign(ptr(w[1]), uint32(len(w[1])), nil, 0, unsafe.Pointer(&p), &n))
+	case "vm":
+		return vmUID()
+	case "define-as": // a metric that later commands call by its name
+		var id uint32
+		st := name(hostDefineMetric(num(w[1]), ptr(w[2]), uint32(len(w[2])), &id))
+		metrics[w[2]] = id
+		return st
+	case "bump":
+		n, _ := strconv.ParseInt(w[2], 10, 64)
+		return name(hostIncrementMetric(metrics[w[1]], n))
+	case "gauge":
+		var v uint64
+		st := name(hostGetMetric(metrics[w[1]], &v))
+		return st + ":" + strconv.FormatUint(v, 10)
+	case "add-cas": // read, step, compare and swap until it is through
+		for {
+			v, _, cas := getShared(w[1])
+			n, _ := strconv.Atoi(v)
+			if setShared(w[1], strconv.Itoa(n+1), cas) == "ok" {
+				return "ok"
+			}
+		}
+	case "casdiff": // how far apart the cas of two keys are
+		_, _, a := getShared(w[1])
+		_, _, b := getShared(w[2])
+		return strconv.Itoa(int(int32(b - a)))
+	case "cas": // sets with the key's own cas, plus an offset
+		_, _, cas := getShared(w[1])
+		return setShared(w[1], w[2], cas+num(w[3]))
+	case "fill": // an item after the other into a queue
+		for i := range num(w[2]) {
+			if st := hostEnqueue(num(w[1]), ptr("m"+id(i)), uint32(len("m"+id(i)))); st != 0 {
+				return name(st)
+			}
+		}
+		return "ok"
+	case "drain":
+		for n := 0; ; n++ {
+			if !strings.HasPrefix(run(ctx, "deq "+w[1]), "ok:") {
+				return id(uint32(n))
+			}
+		}
+	case "resolve":
+		var token uint32
+		st := name(hostResolveQueue(nil, 0, ptr(w[1]), uint32(len(w[1])), &token))
+		return st + ":" + id(token)
+	case "held":
+		var ids []string
+		for _, c := range held {
+			ids = append(ids, id(c))
+		}
+		return strings.Join(ids, ",")
+	case "release": // the oldest that is held, on the word of another callback
+		if len(held) == 0 {
+			return "none"
+		}
+		c := held[0]
+		held = held[1:]
+		if st := hostSetEffective(c); st != 0 {
+			return name(st)
+		}
+		return name(hostContinue(0))
+	case "answer-held":
+		if len(held) == 0 {
+			return "none"
+		}
+		c := held[0]
+		held = held[1:]
+		if st := hostSetEffective(c); st != 0 {
+			return name(st)
+		}
+		return reply(num(w[1]), w[2], "bare")
+	case "retime": // shortens the upstream's time of a held request, and lets it go
+		if len(held) == 0 {
+			return "none"
+		}
+		c := held[0]
+		held = held[1:]
+		if st := hostSetEffective(c); st != 0 {
+			return name(st)
+		}
+		if st := changeHeader("replace", 0, "x-envoy-upstream-rq-timeout-ms", w[1]); st != "ok" {
+			return st
+		}
+		return name(hostContinue(0))
+	case "callpath": // cluster, timeout in ms, path
+		return callWith(w[1], pairsOf(":method", "POST", ":path", w[3], ":authority", "a"), num(w[2]), "body")
+	case "clocks": // how far the ABI's clock and WASI's are apart, in ms
+		var v uint64
+		hostNow(&v)
+		return strconv.FormatInt((time.Now().UnixNano()-int64(v))/1e6, 10)
 	case "config":
 		b, st := buffer(7, 0, 1<<20)
 		return st + ":" + string(b)

@@ -1,0 +1,212 @@
+package bulkhead_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/seawall-mesh/seawall/filter/engine/bulkhead"
+)
+
+// phase is where a call of the model is.
+type phase int
+
+const (
+	waiting phase = iota
+	granted
+	holding
+	gone
+)
+
+// call is a call as the model keeps it: for ever, in one list.
+type call struct {
+	h        bulkhead.Holder
+	priority uint8
+	arrival  int
+	wait     int64
+	hold     int64
+	since    int64 // of its phase
+	phase    phase
+}
+
+// model is the pool as one would write it without thinking of records: it
+// looks through all calls at every step.
+type model struct {
+	p     bulkhead.Params
+	calls []*call
+	now   int64
+}
+
+func (m *model) in(phases ...phase) (out []*call) {
+	for _, c := range m.calls {
+		if slices.Contains(phases, c.phase) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (m *model) to(c *call, p phase) { c.phase, c.since = p, m.now }
+
+// settle lets time act, then gives what is free to the best waiters.
+func (m *model) settle() (told []bulkhead.Holder) {
+	for _, c := range m.calls {
+		switch {
+		case c.phase == waiting && c.wait > 0 && c.since+c.wait <= m.now,
+			c.phase == granted && c.since+bulkhead.ClaimNS <= m.now,
+			c.phase == holding && c.since+c.hold <= m.now:
+			m.to(c, gone)
+		}
+	}
+	for len(m.in(granted, holding)) < int(m.p.Limit) {
+		queue := m.in(waiting)
+		if len(queue) == 0 {
+			break
+		}
+		best := slices.MinFunc(queue, func(a, b *call) int {
+			if a.priority != b.priority {
+				return int(a.priority) - int(b.priority)
+			}
+			return a.arrival - b.arrival
+		})
+		m.to(best, granted)
+		told = append(told, best.h)
+	}
+	return told
+}
+
+func (m *model) acquire(c *call) bulkhead.Verdict {
+	switch {
+	case len(m.in(granted, holding)) < int(m.p.Limit):
+		m.to(c, holding)
+	case len(m.in(waiting)) < int(m.p.Queue):
+		m.to(c, waiting)
+	default:
+		m.to(c, gone)
+		return bulkhead.Full
+	}
+	m.calls = append(m.calls, c)
+	if c.phase == holding {
+		return bulkhead.Held
+	}
+	return bulkhead.Queued
+}
+
+func TestAgainstAModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		m := &model{now: 1e18}
+		params := func(t *rapid.T) {
+			m.p = bulkhead.Params{Limit: rapid.Uint32Range(0, 5).Draw(t, "limit"), Queue: rapid.Uint32Range(0, 6).Draw(t, "queue")}
+		}
+		params(t)
+		var s bulkhead.State
+		some := func(t *rapid.T) *call {
+			if len(m.calls) == 0 {
+				return nil
+			}
+			return rapid.SampledFrom(m.calls).Draw(t, "call")
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"wait":   func(t *rapid.T) { m.now += rapid.Int64Range(0, 4).Draw(t, "seconds") * 1e9 },
+			"resize": params,
+			"acquire": func(t *rapid.T) {
+				c := &call{
+					h:        bulkhead.Holder{Owner: rapid.Uint64Range(1, 2).Draw(t, "vm"), Stream: uint32(len(m.calls))},
+					priority: rapid.Uint8Range(0, 3).Draw(t, "priority"), arrival: len(m.calls),
+					wait: rapid.Int64Range(0, 6).Draw(t, "patience") * 1e9, hold: rapid.Int64Range(1, 9).Draw(t, "hold") * 1e9,
+				}
+				told := m.settle()
+				before := len(s.Permits)
+				verdict := s.Acquire(m.p, m.now, bulkhead.Request{Holder: c.h, Priority: c.priority, WaitNS: c.wait, HoldNS: c.hold})
+				require.Equal(t, m.acquire(c), verdict)
+				require.Equal(t, told, append([]bulkhead.Holder(nil), s.Granted...))
+				require.LessOrEqual(t, len(s.Permits), max(before, int(m.p.Limit)))
+			},
+			"leave": func(t *rapid.T) {
+				c := some(t)
+				if c == nil {
+					return
+				}
+				there := c.phase != gone // what has expired, but nobody has looked since, is still there to leave
+				m.to(c, gone)
+				told := m.settle()
+				require.Equal(t, there, s.Leave(m.p, m.now, c.h))
+				require.Equal(t, told, append([]bulkhead.Holder(nil), s.Granted...))
+			},
+			"claim": func(t *rapid.T) {
+				c := some(t)
+				if c == nil {
+					return
+				}
+				if c.phase == granted || c.phase == holding {
+					m.to(c, holding) // it has come, if late, and its place was not given to others yet
+				}
+				m.settle()
+				if c.phase == granted { // just now
+					m.to(c, holding)
+				}
+				want := map[phase]bulkhead.Verdict{waiting: bulkhead.Queued, holding: bulkhead.Held, gone: bulkhead.Full}[c.phase]
+				require.Equal(t, want, s.Claim(m.p, m.now, c.h))
+			},
+			"renew": func(t *rapid.T) {
+				c := some(t)
+				if c == nil || c.phase == granted {
+					return
+				}
+				require.Equal(t, c.phase == holding, s.Renew(m.now, c.h))
+				if c.phase == holding {
+					m.to(c, holding)
+				}
+			},
+			"sweep": func(t *rapid.T) {
+				phases := func() (out []phase) {
+					for _, c := range m.calls {
+						out = append(out, c.phase)
+					}
+					return out
+				}
+				before := phases()
+				told := m.settle()
+				require.Equal(t, !slices.Equal(before, phases()), s.Sweep(m.p, m.now))
+				require.Equal(t, told, append([]bulkhead.Holder(nil), s.Granted...))
+			},
+			"": func(t *rapid.T) {
+				require.Len(t, s.Permits, len(m.in(granted, holding)))
+				require.Len(t, s.Waiters, len(m.in(waiting)))
+				for i := 1; i < len(s.Waiters); i++ {
+					a, b := s.Waiters[i-1], s.Waiters[i]
+					require.True(t, a.Priority < b.Priority || (a.Priority == b.Priority && a.Arrival < b.Arrival))
+				}
+			},
+		})
+	})
+}
+
+// A clock that is set back, however often and far, starves nobody: what is
+// held comes back, and who waits gives up, in its own time after the last
+// look.
+func TestAClockThatStepsBack(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		p := bulkhead.Params{Limit: 2, Queue: 4}
+		var s bulkhead.State
+		now := int64(1e18)
+		for i := range uint32(6) {
+			s.Acquire(p, now, bulkhead.Request{Holder: bulkhead.Holder{Owner: 1, Stream: i}, WaitNS: 3e9, HoldNS: 5e9})
+		}
+		for range rapid.IntRange(1, 5).Draw(t, "steps") {
+			now -= rapid.Int64Range(0, 1e18).Draw(t, "back")
+			s.Sweep(p, now)
+			require.Len(t, s.Permits, 2, "nothing is freed by it")
+			require.Len(t, s.Waiters, 4)
+		}
+		s.Sweep(p, now+3e9)
+		require.Empty(t, s.Waiters)
+		require.Len(t, s.Permits, 2)
+		s.Sweep(p, now+5e9)
+		require.Empty(t, s.Permits)
+	})
+}
