@@ -48,11 +48,15 @@ static_resources:
           - name: envoy.filters.http.router
             typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
   clusters:
-  - name: upstream
+  - name: upstream{limits}
     load_assignment: {cluster_name: upstream, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: {upstreamPort}}}}}]}]}
   - name: seawall-telemetry
     load_assignment: {cluster_name: seawall-telemetry, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: {sinkPort}}}}}]}]}
 `
+
+// queueLimits are Envoy's own way to say 5 at once and 10 waiting.
+const queueLimits = `
+    circuit_breakers: {thresholds: [{max_connections: 5, max_pending_requests: 10}]}`
 
 const upstreamConfig = `
 static_resources:

@@ -12,12 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/seawall-mesh/seawall/controlplane/app"
 )
-
-const edits = 100
 
 const editPolicy = `apiVersion: seawall.io/v1alpha1
 kind: Service
@@ -36,7 +35,11 @@ spec:
 // edit prints the time from saving a policy file to its effect in a running
 // Envoy: a path that was 404 is served. It takes in the debounce of the watch,
 // load and compile, the plan by ECDS, its acknowledgement, and then the routes.
-func edit(ctx context.Context) error {
+func edit(ctx context.Context, e effort) error {
+	edits := 100
+	if e == quick {
+		edits = 3
+	}
 	dir, err := os.MkdirTemp("", "seawall-bench-")
 	if err != nil {
 		return err
@@ -60,23 +63,11 @@ func edit(ctx context.Context) error {
 		return err
 	}
 
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	ready := make(chan app.Addresses, 1)
-	ended := make(chan error, 1)
-	go func() {
-		ended <- app.RunNotify(running, app.Options{
-			PolicyPaths: []string{policies}, DataPlane: "envoy", Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", XDS: "127.0.0.1:0", Telemetry: "127.0.0.1:0",
-			DataDir: filepath.Join(dir, "data"), Workers: 2, Version: "bench", Stdout: io.Discard,
-			Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
-		}, func(a app.Addresses) { ready <- a })
-	}()
-	var at app.Addresses
-	select {
-	case at = <-ready:
-	case err := <-ended:
+	at, stop, err := up(ctx, policies, filepath.Join(dir, "data"), 2)
+	if err != nil {
 		return err
 	}
+	defer func() { _ = stop() }()
 	var took []float64
 	for n := 1; n <= edits; n++ {
 		start := time.Now()
@@ -90,8 +81,36 @@ func edit(ctx context.Context) error {
 	}
 	fmt.Printf("edit to effect, ms over %d edits (debounce of %s included): median %.1f, p95 %.1f, max %.1f\n",
 		edits, app.Debounce, quantile(took, 0.5), quantile(took, 0.95), quantile(took, 1))
-	stop()
-	return <-ended
+	return stop()
+}
+
+// up runs what `seawall up` runs, and returns once the policies are served.
+// stop ends it, and returns what it ended with; a second stop does nothing.
+func up(ctx context.Context, policies, data string, workers int) (at app.Addresses, stop func() error, err error) {
+	running, cancel := context.WithCancel(ctx)
+	ready := make(chan app.Addresses, 1)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- app.RunNotify(running, app.Options{
+			PolicyPaths: []string{policies}, DataPlane: "envoy", Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", XDS: "127.0.0.1:0", Telemetry: "127.0.0.1:0",
+			DataDir: data, Workers: workers, Version: "bench", Stdout: io.Discard,
+			Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+		}, func(a app.Addresses) { ready <- a })
+	}()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
+	select {
+	case at = <-ready:
+		return at, stop, nil
+	case err := <-ended:
+		cancel()
+		if err == nil {
+			err = errors.New("ended before the policies were served")
+		}
+		return at, nil, err
+	}
 }
 
 // awaitServed asks for path, on a connection of its own, until it is served.

@@ -3,6 +3,9 @@
 // on a figure, and no test does.
 //
 //	go run ./bench            # everything
+//	go run ./bench -quick     # likewise, so briefly that it only shows that it runs
+//	go run ./bench engine     # ns per step of the breaker, against two Go libraries
+//	go run ./bench queue      # a pool with a queue, against Envoy's own connection queue
 //	go run ./bench cpu        # CPU per request with the filter, against the same Envoy without it
 //	go run ./bench memory     # resident memory, likewise
 //	go run ./bench edit       # from saving a policy file to its effect in Envoy
@@ -22,8 +25,16 @@ import (
 
 type bench struct {
 	name string
-	run  func(ctx context.Context) error
+	run  func(ctx context.Context, e effort) error
 }
+
+// effort is how much time a measurement takes.
+type effort int
+
+const (
+	full effort = iota
+	quick
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -36,10 +47,14 @@ func main() {
 }
 
 func run(ctx context.Context, names []string) error {
-	all := []bench{{"cpu", cpu}, {"memory", memory}, {"edit", edit}}
+	all := []bench{{"engine", engine}, {"queue", queue}, {"cpu", cpu}, {"memory", memory}, {"edit", edit}}
+	e := full
+	if i := slices.Index(names, "-quick"); i >= 0 {
+		e, names = quick, slices.Delete(names, i, i+1)
+	}
 	for _, name := range names {
 		if !slices.ContainsFunc(all, func(b bench) bool { return b.name == name }) {
-			return fmt.Errorf("no benchmark %q: there are cpu, memory and edit", name)
+			return fmt.Errorf("no benchmark %q: there are engine, queue, cpu, memory and edit", name)
 		}
 	}
 	for _, b := range all {
@@ -47,7 +62,7 @@ func run(ctx context.Context, names []string) error {
 			continue
 		}
 		fmt.Printf("\n== %s\n", b.name)
-		if err := b.run(ctx); err != nil {
+		if err := b.run(ctx, e); err != nil {
 			return fmt.Errorf("%s: %w", b.name, err)
 		}
 		if err := ctx.Err(); err != nil {

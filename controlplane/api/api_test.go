@@ -80,6 +80,10 @@ func TestMembers(t *testing.T) {
 			"items.0.resources.LDS.state", "items.0.resources.RDS.version", "items.0.resources.ECDS.message",
 		},
 		"breakers": {"items.0.service", "items.0.route", "items.0.node", "items.0.state", "items.0.forced", "items.0.since", "items.0.retryAt", "items.0.cause"},
+		"pools": {
+			"items.0.service", "items.0.pool", "items.0.node", "items.0.held", "items.0.waiting", "items.0.limit",
+			"items.0.granted", "items.0.full", "items.0.timedOut", "items.0.longestWaitMs",
+		},
 		"traffic": {
 			"items.0.service", "items.0.route", "items.0.priority", "items.0.total", "items.0.good", "items.0.bad", "items.0.slow", "items.0.shed",
 			"items.0.degraded", "items.0.injected", "items.0.aborted", "items.0.outcomes", "items.0.would", "items.0.p50", "items.0.p95", "items.0.p99",
@@ -145,7 +149,7 @@ func TestStatusTellsOfTheRefusedLoad(t *testing.T) {
 func TestEmptyListsAreArrays(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, &apitest.Source{}, nil)
-	for _, path := range []string{"policy", "policy/diagnostics", "nodes", "breakers", "traffic", "slos"} {
+	for _, path := range []string{"policy", "policy/diagnostics", "nodes", "breakers", "pools", "traffic", "slos", "audit"} {
 		w := ask(srv, http.MethodGet, "/api/v1/"+path, nil)
 		require.JSONEq(t, `{"items":[],"next":""}`, w.Body.String(), path)
 	}
@@ -207,7 +211,7 @@ func TestWindowReachesTheSource(t *testing.T) {
 func TestServiceFilter(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, apitest.Incident(), nil)
-	for path, want := range map[string]int{"breakers": 2, "traffic": 2, "slos": 1} {
+	for path, want := range map[string]int{"breakers": 2, "pools": 1, "traffic": 2, "slos": 1} {
 		var page api.List[struct{ Service string }]
 		require.NoError(t, json.Unmarshal(ask(srv, http.MethodGet, "/api/v1/"+path+"?service=payments", nil).Body.Bytes(), &page))
 		require.Len(t, page.Items, want, path)

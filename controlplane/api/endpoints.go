@@ -89,6 +89,14 @@ func (s *Server) endpoints() []endpoint {
 			},
 		},
 		{
+			path: "/pools", id: "listPools", summary: "Every bulkhead pool on every node: who holds and who waits.",
+			params: []param{paramService, paramLimit, paramCursor}, answer: List[telemetry.Pool]{},
+			handle: func(_ *http.Request, q query) (any, error) {
+				items := ofService(q, src.Pools(), func(p telemetry.Pool) string { return p.Service })
+				return paginate(q, items, func(p telemetry.Pool) string { return sortKey(p.Service, p.Pool, p.Node) }), nil
+			},
+		},
+		{
 			path: "/traffic", id: "listTraffic", summary: "What happened to the requests of each service, route and priority.",
 			params: []param{paramWindow, paramService, paramLimit, paramCursor}, answer: List[telemetry.TrafficRow]{},
 			handle: func(r *http.Request, q query) (any, error) {

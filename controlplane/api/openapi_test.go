@@ -32,6 +32,7 @@ func (silent) Policy() *policy.Set           { return nil }
 func (silent) Diagnostics() *RefusedLoad     { return nil }
 func (silent) Nodes() []fleet.Node           { return nil }
 func (silent) Breakers() []telemetry.Breaker { return nil }
+func (silent) Pools() []telemetry.Pool       { return nil }
 func (silent) Traffic(context.Context, time.Duration) ([]telemetry.TrafficRow, error) {
 	return nil, nil
 }

@@ -23,6 +23,7 @@ type Source interface {
 	Diagnostics() *RefusedLoad
 	Nodes() []fleet.Node
 	Breakers() []telemetry.Breaker
+	Pools() []telemetry.Pool
 	// Traffic covers the whole minutes of window and the current one.
 	Traffic(ctx context.Context, window time.Duration) ([]telemetry.TrafficRow, error)
 	SLOs(ctx context.Context) ([]slo.Status, error)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seawall-mesh/seawall/controlplane/api"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
+	"github.com/seawall-mesh/seawall/controlplane/override"
 	"github.com/seawall-mesh/seawall/controlplane/store/sqlite"
 	"github.com/seawall-mesh/seawall/controlplane/telemetry"
 	"github.com/seawall-mesh/seawall/controlplane/xds/server"
@@ -117,13 +118,25 @@ func run(ctx context.Context, o Options, ready func(Addresses)) (err error) {
 			xds.SetModel(l.model)
 		},
 	}
+	overrides, err := override.Load(ctx, override.Config{
+		Log: o.Log.With("logger", "override"), Store: store, Now: time.Now, Known: loader.hasBreaker, Changed: loader.force,
+	})
+	if err != nil {
+		return unlessAsked(ctx, err)
+	}
+	if err := loader.force(overrides.InForce()); err != nil {
+		return err
+	}
 	if err := loader.first(); err != nil {
 		return err
 	}
 
-	src := &source{version: o.Version, filterHash: sha, loader: loader, fleet: nodes, ingest: ingest}
+	src := &source{version: o.Version, filterHash: sha, loader: loader, fleet: nodes, ingest: ingest, overrides: overrides}
 	metrics.collect(src, xds, ingest, loader)
-	admin, err := api.New(api.Config{Source: src, Ready: src.ready.Load, Log: o.Log.With("logger", "api"), Now: time.Now, Metrics: metrics.handler()})
+	admin, err := api.New(api.Config{
+		Source: src, Overrides: overrides, Audit: store, Ready: src.ready.Load,
+		Log: o.Log.With("logger", "api"), Now: time.Now, Metrics: metrics.handler(),
+	})
 	if err != nil {
 		return err
 	}
@@ -138,6 +151,7 @@ func run(ctx context.Context, o Options, ready func(Addresses)) (err error) {
 	working, stopWorking := context.WithCancel(ctx)
 	defer stopWorking()
 	group.Go(func() error { return loader.watch(working) })
+	group.Go(func() error { return overrides.Run(working) })
 
 	launcher, err := startEnvoy(ctx, o, addresses, envoy.Module{Bytes: wasm, SHA256: sha}, loader.current(), lock)
 	if err == nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/seawall-mesh/seawall/controlplane/compile"
 	"github.com/seawall-mesh/seawall/controlplane/diag"
 	"github.com/seawall-mesh/seawall/controlplane/ir"
+	"github.com/seawall-mesh/seawall/controlplane/override"
 	"github.com/seawall-mesh/seawall/controlplane/policy"
 	"github.com/seawall-mesh/seawall/controlplane/slo"
 	"github.com/seawall-mesh/seawall/controlplane/telemetry"
@@ -47,7 +48,10 @@ type loader struct {
 	accepted string     // file of the last accepted policies
 	apply    func(load) // called with the newest, one at a time; must not block
 
-	mu       sync.Mutex
+	compiling sync.Mutex // held from compiling to applying, so that the newest is applied last
+
+	mu       sync.Mutex // guards what follows
+	forced   []compile.Override
 	inForce  load
 	refusal  *api.RefusedLoad
 	accepts  uint64
@@ -159,7 +163,9 @@ func (l *loader) load(paths []string) (refused diag.List, err error) {
 			Message: "no Service is there, so that nothing could be served", Hint: "is this the right folder?",
 		}), nil
 	}
-	next, err := compileLoad(set, l.listen)
+	l.compiling.Lock()
+	defer l.compiling.Unlock()
+	next, err := compileLoad(set, compile.Options{Listen: l.listen, Overrides: l.overrides(), Now: started})
 	if err != nil {
 		return nil, err
 	}
@@ -216,6 +222,44 @@ func (l *loader) keep(set *policy.Set) error {
 	return os.Rename(tmp.Name(), l.accepted)
 }
 
+// force puts other overrides of breakers into force, on the policies that are.
+func (l *loader) force(overrides []override.Override) error {
+	forced := make([]compile.Override, len(overrides))
+	for i, o := range overrides {
+		forced[i] = compile.Override{Service: o.Service, Route: o.Route, State: o.State, NotAfter: o.Until}
+	}
+	l.compiling.Lock()
+	defer l.compiling.Unlock()
+	l.mu.Lock()
+	l.forced = forced
+	before := l.inForce
+	l.mu.Unlock()
+	if before.set == nil {
+		return nil // the first load is still to come
+	}
+	next, err := compileLoad(before.set, compile.Options{Listen: l.listen, Overrides: forced, Now: time.Now()})
+	if err != nil {
+		return err
+	}
+	next.at = before.at
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.inForce = next
+	l.apply(next)
+	return nil
+}
+
+func (l *loader) overrides() []compile.Override {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.forced
+}
+
+// hasBreaker reports whether the policies in force have a breaker there.
+func (l *loader) hasBreaker(k override.Key) bool {
+	return slices.Contains(l.current().breakers, telemetry.Route{Service: k.Service, Route: k.Route})
+}
+
 func (l *loader) current() load {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -235,8 +279,8 @@ func (l *loader) counts() (accepts, refusals uint64) {
 }
 
 // compileLoad makes of a valid set all that is served and counted by it.
-func compileLoad(set *policy.Set, listen string) (load, error) {
-	model, err := compile.Compile(set, compile.Options{Listen: listen})
+func compileLoad(set *policy.Set, opt compile.Options) (load, error) {
+	model, err := compile.Compile(set, opt)
 	if err != nil {
 		return load{}, fmt.Errorf("compile policies: %w", err)
 	}

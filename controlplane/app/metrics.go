@@ -89,6 +89,12 @@ var (
 	descMissing     = desc("seawall_batches_missing_total", "Batches that a VM numbered and that never came.")
 	descDropped     = desc("seawall_telemetry_dropped_total", "What found no room, by kind.", "kind")
 	descBreaker     = desc("seawall_breaker_state", "1 for the state that a breaker is in, per node.", "service", "route", "node", "state")
+	descForced      = desc("seawall_breaker_forced", "1 while an operator holds a breaker in its state, per node.", "service", "route", "node")
+	descPoolHeld    = desc("seawall_pool_held", "Permits of a pool that are taken, per node.", "service", "pool", "node")
+	descPoolWaiting = desc("seawall_pool_waiting", "Requests that wait for a permit of a pool, per node.", "service", "pool", "node")
+	descPoolLimit   = desc("seawall_pool_limit", "Permits of a pool, per node.", "service", "pool", "node")
+	descPoolRefused = desc("seawall_pool_refused_total", "Requests that a pool refused since the node's Envoy started.", "service", "pool", "node", "cause")
+	descPoolGranted = desc("seawall_pool_granted_total", "Permits that a pool gave since the node's Envoy started.", "service", "pool", "node")
 	descObjective   = desc("seawall_slo_objective_ratio", "Share of good requests that is promised.", "slo", "service")
 	descSLOTotal    = desc("seawall_slo_window_requests", "Requests in the objective's window.", "slo", "service")
 	descSLOBad      = desc("seawall_slo_window_bad_requests", "Bad requests in the objective's window.", "slo", "service")
@@ -136,11 +142,21 @@ func (c *stateCollector) Collect(out chan<- prometheus.Metric) {
 	counter(descDropped, t.DroppedRequests, "requests")
 	counter(descDropped, t.DroppedEvents, "events")
 	counter(descDropped, t.DroppedBreakers, "breakers")
+	counter(descDropped, t.DroppedPools, "pools")
 
 	for _, b := range c.src.Breakers() {
 		for _, state := range []string{"closed", "open", "half-open"} {
 			gauge(descBreaker, boolValue(b.State == state), b.Service, b.Route, b.Node, state)
 		}
+		gauge(descForced, boolValue(b.Forced), b.Service, b.Route, b.Node)
+	}
+	for _, p := range c.src.Pools() {
+		gauge(descPoolHeld, float64(p.Held), p.Service, p.Pool, p.Node)
+		gauge(descPoolWaiting, float64(p.Waiting), p.Service, p.Pool, p.Node)
+		gauge(descPoolLimit, float64(p.Limit), p.Service, p.Pool, p.Node)
+		counter(descPoolGranted, p.Granted, p.Service, p.Pool, p.Node)
+		counter(descPoolRefused, p.Full, p.Service, p.Pool, p.Node, "bulkhead-full")
+		counter(descPoolRefused, p.TimedOut, p.Service, p.Pool, p.Node, "bulkhead-timeout")
 	}
 	c.objectives(out, gauge)
 }

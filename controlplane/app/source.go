@@ -7,6 +7,7 @@ import (
 
 	"github.com/seawall-mesh/seawall/controlplane/api"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
+	"github.com/seawall-mesh/seawall/controlplane/override"
 	"github.com/seawall-mesh/seawall/controlplane/policy"
 	"github.com/seawall-mesh/seawall/controlplane/slo"
 	"github.com/seawall-mesh/seawall/controlplane/telemetry"
@@ -19,6 +20,7 @@ type source struct {
 	loader     *loader
 	fleet      *fleet.Registry
 	ingest     *telemetry.Ingest
+	overrides  *override.Table
 	ready      atomic.Bool // the first accepted policy has been served
 }
 
@@ -52,8 +54,26 @@ func (s *source) Status() api.Status {
 func (s *source) Policy() *policy.Set                            { return s.loader.current().set }
 func (s *source) Diagnostics() *api.RefusedLoad                  { return s.loader.refused() }
 func (s *source) Nodes() []fleet.Node                            { return s.fleet.Nodes() }
-func (s *source) Breakers() []telemetry.Breaker                  { return s.ingest.Breakers() }
+func (s *source) Pools() []telemetry.Pool                        { return s.ingest.Pools() }
 func (s *source) SLOs(ctx context.Context) ([]slo.Status, error) { return s.ingest.SLOs(ctx) }
+
+// Breakers are the data planes' word, with what operators have forced upon them.
+// An override counts as forced from the moment at which it is set, though its
+// node may say the state a second later.
+func (s *source) Breakers() []telemetry.Breaker {
+	forced := map[override.Key]override.Override{}
+	for _, o := range s.overrides.InForce() {
+		forced[o.Key] = o
+	}
+	list := s.ingest.Breakers()
+	for i := range list {
+		b := &list[i]
+		if o, ok := forced[override.Key{Service: b.Service, Route: b.Route}]; ok {
+			b.Forced, b.Reason, b.Until = true, o.Reason, &o.Until
+		}
+	}
+	return list
+}
 
 func (s *source) Traffic(ctx context.Context, window time.Duration) ([]telemetry.TrafficRow, error) {
 	return s.ingest.Traffic(ctx, window)

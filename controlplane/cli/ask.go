@@ -130,24 +130,26 @@ func printTroubles(env Env, nodes []fleet.Node) error {
 	return err
 }
 
-func newBreakers(env Env) *cobra.Command {
-	return newList(env, "breakers", "Show every circuit breaker and its state", "/breakers",
-		"no breakers: no route in force has one; add `breaker: {}` to a route, then `seawall validate`",
-		serviceQuery, printBreakers)
+func newPools(env Env) *cobra.Command {
+	return newList(env, "pools", "Show every bulkhead pool: who holds, who waits, who was refused", "/pools",
+		"no pools: no policy in force has one, or no Envoy has reported yet; see `seawall nodes`",
+		serviceQuery, printPools)
 }
 
-func printBreakers(env Env, breakers []telemetry.Breaker) error {
-	st, now := env.style(), env.Now()
+func printPools(env Env, pools []telemetry.Pool) error {
+	st := env.style()
 	t := table{columns: []column{
-		{head: "SERVICE", shrink: true}, {head: "ROUTE", shrink: true}, {head: "NODE", shrink: true}, {head: "STATE", paint: st.state},
-		{head: "SINCE", right: true}, {head: "PROBES", right: true}, {head: "CAUSE"},
+		{head: "SERVICE", shrink: true}, {head: "POOL", shrink: true}, {head: "NODE", shrink: true},
+		{head: "HELD", right: true}, {head: "WAITING", right: true}, {head: "GRANTED", right: true},
+		{head: "FULL", right: true}, {head: "TIMED OUT", right: true}, {head: "LONGEST", right: true},
 	}}
-	for _, b := range breakers {
-		cause := dash(b.Cause)
-		if b.Forced {
-			cause = "forced"
+	for _, p := range pools {
+		limit := strconv.FormatUint(uint64(p.Limit), 10)
+		if p.Limit == 0 {
+			limit = "gone"
 		}
-		t.add(b.Service, b.Route, dash(b.Node), b.State, api.Age(now, b.Since), api.Until(now, b.RetryAt), cause)
+		t.add(p.Service, p.Pool, dash(p.Node), fmt.Sprintf("%d/%s", p.Held, limit), strconv.FormatUint(uint64(p.Waiting), 10),
+			strconv.FormatUint(p.Granted, 10), strconv.FormatUint(p.Full, 10), strconv.FormatUint(p.TimedOut, 10), api.Latency(&p.MaxWait))
 	}
 	return t.write(env.Stdout, st, env.columns())
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -303,6 +304,23 @@ func TestTokens(t *testing.T) {
 	r = run(t, nil, "nodes", "--admin", srv.URL, "--token-file", file)
 	require.Equal(t, cli.ExitUsage, r.code)
 	require.NotContains(t, r.stderr, "words", "a token is never printed")
+}
+
+// TestForcedBreakersSayWhyAndForHowLong: once for all nodes.
+func TestForcedBreakersSayWhyAndForHowLong(t *testing.T) {
+	t.Parallel()
+	until := apitest.Now().Add(9 * time.Minute)
+	src := apitest.Incident()
+	for i := range src.BreakerList[1:] {
+		b := &src.BreakerList[i+1]
+		b.Route, b.State, b.Forced, b.Reason, b.Until = "charge", "open", true, "provider\x1b[2J is migrating", &until
+	}
+	src.BreakerList[2].Node = "edge-2"
+	r := run(t, nil, "breakers", "--admin", serveAPI(t, src, true))
+	require.Zero(t, r.code, r.stderr)
+	require.Equal(t, 2, strings.Count(r.stdout, "forced\n"), r.stdout)
+	require.Equal(t, 1, strings.Count(r.stdout, "payments/charge is forced; that ends by itself in 9m"), r.stdout)
+	require.Contains(t, r.stdout, "provider [2J is migrating")
 }
 
 func TestColourOnlyOnATerminalThatWantsIt(t *testing.T) {

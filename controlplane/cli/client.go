@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -121,36 +122,62 @@ func isLoopback(host string) bool {
 
 // get asks for one document.
 func (c *client) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
-	u := *c.base
-	u.Path += "/api/v1" + path
+	got, err := c.do(ctx, http.MethodGet, path, query, nil, nil)
+	return got.body, err
+}
+
+// response is what the control plane answered.
+type response struct {
+	status int
+	tag    string // its ETag, quotes included
+	body   []byte // "" with 204
+}
+
+// do sends one request. A path's variable parts must be escaped. body, if not
+// nil, is sent as JSON. The response's status is told for refusals, too.
+func (c *client) do(ctx context.Context, method, path string, query url.Values, body any, header http.Header) (response, error) {
+	u := c.base.JoinPath("/api/v1" + path)
 	u.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return nil, fmt.Errorf("request %s: %w", path, err)
+	var content io.Reader
+	if body != nil {
+		raw, err := json.Marshal(body)
+		if err != nil {
+			return response{}, fmt.Errorf("request %s: %w", path, err)
+		}
+		content = bytes.NewReader(raw)
 	}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), content)
+	if err != nil {
+		return response{}, fmt.Errorf("request %s: %w", path, err)
+	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("Accept", "application/json")
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return nil, c.unreachable(ctx, err)
+		return response{}, c.unreachable(ctx, err)
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
-	if err != nil {
-		return nil, c.unreachable(ctx, err)
+	got := response{status: res.StatusCode, tag: res.Header.Get("ETag")}
+	if got.body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1)); err != nil {
+		return got, c.unreachable(ctx, err)
 	}
 	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	switch {
-	case len(body) > maxAnswer:
-		return nil, c.stranger("its answer is larger than 64 MiB")
+	case len(got.body) > maxAnswer:
+		return got, c.stranger("its answer is larger than 64 MiB")
 	case kind == problem.ContentType:
-		return nil, c.problem(res.StatusCode, body)
+		return got, c.problem(res.StatusCode, got.body)
+	case res.StatusCode == http.StatusNoContent && method != http.MethodGet:
 	case res.StatusCode != http.StatusOK || kind != "application/json":
-		return nil, c.stranger(fmt.Sprintf("status %d, content type %q", res.StatusCode, kind))
+		return got, c.stranger(fmt.Sprintf("status %d, content type %q", res.StatusCode, kind))
 	}
-	return body, nil
+	return got, nil
 }
 
 // list asks for all pages of a list.

@@ -2,9 +2,11 @@ package cli_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,6 +56,19 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			// exits runs a command that must end with that code.
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				err := ts.Exec(args[1], args[2:]...)
+				code := 0
+				if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+					code = exit.ExitCode()
+				} else {
+					ts.Check(err)
+				}
+				if args[0] != strconv.Itoa(code) {
+					ts.Fatalf("exit code %d, not %s: %s", code, args[0], ts.ReadFile("stderr"))
+				}
+			},
 			// fits says that no line of stdout is wider than that.
 			"fits": func(ts *testscript.TestScript, _ bool, args []string) {
 				limit, err := strconv.Atoi(args[0])

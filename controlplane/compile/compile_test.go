@@ -199,7 +199,9 @@ func TestOverrides(t *testing.T) {
 func TestModesOfGuards(t *testing.T) {
 	set := load(t, "testdata/guards/policies")
 	for mode, on := range map[string]bool{policy.ModeEnforce: true, policy.ModeShadow: false, policy.ModeDisabled: false} {
-		set.Policies[0].Spec.Mode = mode
+		for i := range set.Policies {
+			set.Policies[i].Spec.Mode = mode
+		}
 		model, err := compile.Compile(set, compile.Options{Listen: "127.0.0.1:10000"})
 		require.NoError(t, err)
 		plan := planOf(t, model.Edges[0])

@@ -87,10 +87,13 @@ func deadlineRules(o *object, path string, r *Route) {
 		o.fail(diag.NotExactlyOne, there, "keep the one in timeout", "deadlineHeader is written twice, here and in timeout")
 		return
 	}
+	if o.node(here) == nil {
+		here = there
+	}
+	if strings.Trim(r.Timeout.DeadlineHeader, lowerAlnum+"-_.") != "" {
+		o.fail(diag.BadHeader, here, "", "%q: of other signs than letters and digits, a deadlineHeader takes - _ and .", r.Timeout.DeadlineHeader)
+	}
 	if r.Timeout.DeadlineHeader == "grpc-timeout" {
-		if o.node(here) == nil {
-			here = there
-		}
 		o.fail(diag.BadHeader, here, "grpc-timeout is obeyed by itself where the service has protocol: grpc", "deadlineHeader holds integer milliseconds, and grpc-timeout does not")
 	}
 }

@@ -28,10 +28,12 @@ type Breaker struct {
 	Route   string     `json:"route"`
 	Node    string     `json:"node"`    // "" while no node has been heard of
 	State   string     `json:"state"`   // closed | open | half-open
-	Forced  bool       `json:"forced"`  // by an operator
+	Forced  bool       `json:"forced"`  // an operator holds it in State
 	Since   *time.Time `json:"since"`   // by the filter's clock; nil: never left closed
 	RetryAt *time.Time `json:"retryAt"` // when probes start; nil unless open
-	Cause   string     `json:"cause"`   // the outcome that tripped it, "" when none has
+	Cause   string     `json:"cause"`   // what tripped it: an outcome, failure-rate or slow-calls; "" when none has
+	Reason  string     `json:"reason"`  // why it is forced, "" when it is not; not known to the data plane
+	Until   *time.Time `json:"until"`   // when that ends by itself; nil when it is not forced
 }
 
 // Breakers is the newest state of every breaker in the nodes heard of in the
@@ -182,7 +184,7 @@ func closed(node string, r Route) Breaker {
 }
 
 func breaker(node string, s contract.BreakerState) Breaker {
-	b := Breaker{Service: s.Service, Route: s.Route, Node: node, State: s.State, Cause: s.Cause}
+	b := Breaker{Service: s.Service, Route: s.Route, Node: node, State: s.State, Cause: s.Cause, Forced: s.Forced}
 	if s.SinceNS > 0 {
 		b.Since = instantOf(s.SinceNS)
 	}

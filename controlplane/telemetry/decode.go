@@ -18,6 +18,7 @@ const (
 	maxRows     = 4096
 	maxEvents   = 4096
 	maxBreakers = 4096
+	maxPools    = 4096
 	maxPerRow   = 1024    // counts, and buckets of each kind
 	maxName     = 253     // bytes of a node, service or route
 	maxText     = 1024    // bytes of an event's words
@@ -65,7 +66,7 @@ func validate(b *contract.Batch) error {
 		text("plan", b.Plan, 64), text("filter", b.Filter, 64),
 		instant("atNs", b.AtNS), instant("bootNs", b.BootNS),
 		atMost("rows", len(b.Rows), maxRows), atMost("events", len(b.Events), maxEvents),
-		atMost("breakers", len(b.Breakers), maxBreakers),
+		atMost("breakers", len(b.Breakers), maxBreakers), atMost("pools", len(b.Pools), maxPools),
 	); err != nil {
 		return err
 	}
@@ -91,6 +92,21 @@ func validate(b *contract.Batch) error {
 			return fmt.Errorf("breakers[%d]: %w", i, err)
 		}
 	}
+	for i := range b.Pools {
+		p := &b.Pools[i]
+		if err := errors.Join(name("service", p.Service, 1), name("pool", p.Pool, 1), instant("maxWaitNs", p.MaxWaitNS),
+			counted("granted", p.Granted), counted("full", p.Full), counted("timedOut", p.TimedOut)); err != nil {
+			return fmt.Errorf("pools[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// counted keeps the sums of many VMs from overflowing.
+func counted(field string, n uint64) error {
+	if n > maxN {
+		return fmt.Errorf("%s is out of range", field)
+	}
 	return nil
 }
 
@@ -102,7 +118,8 @@ func validateRow(r *contract.Row) error {
 		return errors.New("priority is not critical, high, medium or low")
 	}
 	if err := errors.Join(name("service", r.Service, 0), name("route", r.Route, 0),
-		atMost("counts", len(r.Counts), maxPerRow), atMost("good", len(r.Good), maxPerRow), atMost("bad", len(r.Bad), maxPerRow)); err != nil {
+		atMost("counts", len(r.Counts), maxPerRow), atMost("good", len(r.Good), maxPerRow), atMost("bad", len(r.Bad), maxPerRow),
+		atMost("aborted", len(r.Aborted), maxPerRow)); err != nil {
 		return err
 	}
 	for i := range r.Counts {
@@ -117,7 +134,7 @@ func validateRow(r *contract.Row) error {
 			return fmt.Errorf("counts[%d]: n is out of range", i)
 		}
 	}
-	for _, buckets := range [][]contract.Bucket{r.Good, r.Bad} {
+	for _, buckets := range [][]contract.Bucket{r.Good, r.Bad, r.Aborted} {
 		for i := range buckets {
 			if (buckets[i].LeUS <= 0 && buckets[i].LeUS != -1) || buckets[i].N > maxN {
 				return fmt.Errorf("bucket %d is out of range", i)

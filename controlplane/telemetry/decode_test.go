@@ -17,7 +17,9 @@ func TestDecodeRefuses(t *testing.T) {
 		b := batch('a', 1, row(30_000_000, ok(1)))
 		b.Rows[0].Good = []contract.Bucket{{LeUS: 5, N: 1}, {LeUS: -1, N: 1}}
 		b.Events = []contract.Event{event("closed", "open", 1, "5xx")}
+		b.Rows[0].Aborted = []contract.Bucket{{LeUS: 5, N: 1}}
 		b.Breakers = []contract.BreakerState{state("open", 1, "5xx")}
+		b.Pools = []contract.PoolState{reads(1, 2, 3, 4, 5)}
 		return b
 	}
 	whole, err := telemetry.Decode(encode(t, full()))
@@ -46,6 +48,13 @@ func TestDecodeRefuses(t *testing.T) {
 		"bucket 0":               func(b *contract.Batch) { b.Rows[0].Good[0].LeUS = 0 },
 		"bucket -2":              func(b *contract.Batch) { b.Rows[0].Bad = []contract.Bucket{{LeUS: -2}} },
 		"too many in a bucket":   func(b *contract.Batch) { b.Rows[0].Good[0].N = 1 << 62 },
+		"aborted bucket":         func(b *contract.Batch) { b.Rows[0].Aborted[0].LeUS = -3 },
+		"too many aborted":       func(b *contract.Batch) { b.Rows[0].Aborted = make([]contract.Bucket, 1025) },
+		"too many pools":         func(b *contract.Batch) { b.Pools = make([]contract.PoolState, 4097) },
+		"pool without name":      func(b *contract.Batch) { b.Pools[0].Pool = "" },
+		"pool without service":   func(b *contract.Batch) { b.Pools[0].Service = "" },
+		"pool of endless waits":  func(b *contract.Batch) { b.Pools[0].MaxWaitNS = -1 },
+		"pool beyond counting":   func(b *contract.Batch) { b.Pools[0].Granted = 1 << 62 },
 		"too many counts":        func(b *contract.Batch) { b.Rows[0].Counts = make([]contract.Count, 1025) },
 		"too many rows":          func(b *contract.Batch) { b.Rows = make([]contract.Row, 4097) },
 		"too many events":        func(b *contract.Batch) { b.Events = make([]contract.Event, 4097) },
@@ -86,6 +95,7 @@ func FuzzDecode(f *testing.F) {
 	b := batch('a', 1, row(30_000_000, ok(1)))
 	b.Events = []contract.Event{event("closed", "open", 1, "5xx")}
 	b.Breakers = []contract.BreakerState{state("open", 1, "5xx")}
+	b.Pools = []contract.PoolState{reads(1, 2, 3, 4, 5)}
 	f.Add(encode(f, b))
 	f.Add([]byte(`{"schema":1,"node":"n","rows":[null]}`))
 	f.Add([]byte(`{"schema":1e0}`))

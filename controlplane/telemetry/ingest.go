@@ -63,6 +63,7 @@ type Ingest struct {
 	stats   counters
 
 	breakers breakers
+	pools    pools
 	events   events
 	sums     sumsCache
 
@@ -96,6 +97,7 @@ func New(c Config) *Ingest {
 		i.retention = defaultRetention
 	}
 	i.breakers.init()
+	i.pools.init()
 	i.events.init(c.Now())
 	i.wg.Go(i.write)
 	i.wg.Go(func() { i.prune(ctx) })
@@ -126,6 +128,7 @@ type Stats struct {
 	DroppedRequests  uint64 // not counted: too many series
 	DroppedEvents    uint64 // older than the newest 10,000
 	DroppedBreakers  uint64 // breaker states beyond the limit
+	DroppedPools     uint64 // pool states beyond the limit
 	Commits          uint64 // transactions
 	LastBatch        time.Time
 }
@@ -141,6 +144,7 @@ func (i *Ingest) Stats() Stats {
 		Missing: i.stats.missing.Load(), Rejected: i.stats.rejected.Load(), Unavailable: i.stats.unavailable.Load(),
 		Rows: i.stats.rows.Load(), DroppedRequests: i.stats.droppedRequests.Load(), Commits: i.stats.commits.Load(),
 		DroppedEvents: i.events.droppedCount(), DroppedBreakers: i.breakers.droppedCount(),
+		DroppedPools: i.pools.droppedCount(),
 	}
 	if ns := i.last.Load(); ns != 0 {
 		s.LastBatch = time.Unix(0, ns)

@@ -338,6 +338,22 @@ func TestLatencyObjectiveUsesNoDataFromBeforeItsThreshold(t *testing.T) {
 	expect(0, 0)
 }
 
+// TestWhoLeftTooLateIsSlow: a client that waited past the threshold and left has
+// had a slow answer; one that left earlier says nothing.
+func TestWhoLeftTooLateIsSlow(t *testing.T) {
+	e := setup(t)
+	e.ingest.SetPolicy([]slo.Objective{{Name: "p95", Service: "payments", ObjectivePPM: 950_000, Window: time.Hour, LatencyThreshold: 5 * time.Millisecond}},
+		[]int64{1000, 5000, 50_000}, nil)
+	r := row(e.minute(), ok(10), contract.Count{Outcome: "aborted", N: 7})
+	r.Good = []contract.Bucket{{LeUS: 1000, N: 10}}
+	r.Aborted = []contract.Bucket{{LeUS: 5000, N: 4}, {LeUS: 50_000, N: 2}, {LeUS: -1, N: 1}}
+	e.send(batch('a', 1, r))
+	require.Eventually(t, func() bool {
+		all, err := e.ingest.SLOs(context.Background())
+		return err == nil && all[0].Total == 13 && all[0].Bad == 3 && all[0].Aborted == 7
+	}, 5*time.Second, time.Millisecond)
+}
+
 func TestARestartKeepsSLOsFresh(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "seawall.db")
 	first := reopen(t, path)

@@ -108,6 +108,7 @@ func (i *Ingest) settle(b *contract.Batch, a Applied, at time.Time) {
 		i.sums.touched(b.Rows)
 	}
 	i.breakers.heard(b, at)
+	i.pools.heard(b, at)
 	if i.onBatch != nil {
 		i.onBatch(*b, !a.Duplicate)
 	}

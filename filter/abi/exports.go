@@ -48,6 +48,12 @@ func proxyOnLog(id uint32) {
 	vm.StreamDone(id)
 }
 
+//go:wasmexport proxy_on_queue_ready
+func proxyOnQueueReady(_, queue uint32) {
+	begin()
+	vm.QueueReady(plugin.Queue(queue))
+}
+
 //go:wasmexport proxy_on_tick
 func proxyOnTick(root uint32) {
 	begin()

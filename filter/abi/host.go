@@ -77,6 +77,48 @@ func header(kind uint32, name string) ([]byte, bool) {
 	return out(), true
 }
 
+// SetRequestHeader replaces a header of the request.
+func (Host) SetRequestHeader(name string, value []byte) {
+	p, n := ptr(name)
+	v, size := bytesPtr(value)
+	proxyReplaceHeader(mapRequestHeaders, p, n, v, size)
+}
+
+// Enter makes another context the one that the calls after it are about.
+func (Host) Enter(context uint32) bool { return proxySetEffectiveContext(context) == statusOK }
+
+// Resume sends on the request of the context that was entered.
+func (Host) Resume() { proxyContinueStream(streamRequest) }
+
+// OpenQueue makes this VM the reader of a queue.
+func (Host) OpenQueue(name string) (plugin.Queue, bool) {
+	p, n := ptr(name)
+	ok := proxyRegisterQueue(p, n, unsafe.Pointer(&outID)) == statusOK
+	return plugin.Queue(outID), ok
+}
+
+// FindQueue is a queue that some VM has opened.
+func (Host) FindQueue(vmID, name string) (plugin.Queue, bool) {
+	id, idSize := ptr(vmID)
+	p, n := ptr(name)
+	ok := proxyResolveQueue(id, idSize, p, n, unsafe.Pointer(&outID)) == statusOK
+	return plugin.Queue(outID), ok
+}
+
+// Enqueue puts a message into a queue.
+func (Host) Enqueue(q plugin.Queue, message []byte) {
+	p, n := bytesPtr(message)
+	proxyEnqueue(uint32(q), p, n)
+}
+
+// Dequeue takes a message out of a queue.
+func (Host) Dequeue(q plugin.Queue) ([]byte, bool) {
+	if proxyDequeue(uint32(q), unsafe.Pointer(&outPtr), unsafe.Pointer(&outSize)) != statusOK {
+		return nil, false
+	}
+	return out(), true
+}
+
 // Respond answers the request.
 func (Host) Respond(r plugin.Response) {
 	details, detailsSize := ptr(r.Details)

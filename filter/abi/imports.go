@@ -13,6 +13,7 @@ const (
 	bufferPluginConfig = 7
 	mapRequestHeaders  = 0
 	mapCallHeaders     = 6
+	streamRequest      = 0
 )
 
 //go:wasmimport env proxy_log
@@ -61,3 +62,24 @@ func proxyHTTPCall(cluster unsafe.Pointer, clusterSize uint32, headers unsafe.Po
 
 //go:wasmimport wasi_snapshot_preview1 random_get
 func wasiRandomGet(buf unsafe.Pointer, size uint32) uint32
+
+//go:wasmimport env proxy_replace_header_map_value
+func proxyReplaceHeader(kind uint32, name unsafe.Pointer, nameSize uint32, value unsafe.Pointer, valueSize uint32) uint32
+
+//go:wasmimport env proxy_set_effective_context
+func proxySetEffectiveContext(id uint32) uint32
+
+//go:wasmimport env proxy_continue_stream
+func proxyContinueStream(kind uint32) uint32
+
+//go:wasmimport env proxy_register_shared_queue
+func proxyRegisterQueue(name unsafe.Pointer, nameSize uint32, id unsafe.Pointer) uint32
+
+//go:wasmimport env proxy_resolve_shared_queue
+func proxyResolveQueue(vmID unsafe.Pointer, vmIDSize uint32, name unsafe.Pointer, nameSize uint32, id unsafe.Pointer) uint32
+
+//go:wasmimport env proxy_enqueue_shared_queue
+func proxyEnqueue(id uint32, message unsafe.Pointer, size uint32) uint32
+
+//go:wasmimport env proxy_dequeue_shared_queue
+func proxyDequeue(id uint32, message, size unsafe.Pointer) uint32

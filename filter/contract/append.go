@@ -103,6 +103,9 @@ func appendBreaker(dst []byte, b *BreakerState) []byte {
 		o.Int("retryAtNs", b.RetryAtNS)
 	}
 	optional(&o, "cause", b.Cause)
+	if b.Forced {
+		o.Bool("forced", true)
+	}
 	return o.Close()
 }
 

@@ -295,7 +295,7 @@ func TestBatchReadsBack(t *testing.T) {
 	breakers := rapid.Custom(func(t *rapid.T) contract.BreakerState {
 		return contract.BreakerState{
 			Service: text.Draw(t, "s"), Route: text.Draw(t, "r"), State: text.Draw(t, "st"), Gen: rapid.Uint64().Draw(t, "g"),
-			SinceNS: rapid.Int64().Draw(t, "since"), RetryAtNS: rapid.Int64().Draw(t, "retry"), Cause: text.Draw(t, "c"),
+			SinceNS: rapid.Int64().Draw(t, "since"), RetryAtNS: rapid.Int64().Draw(t, "retry"), Cause: text.Draw(t, "c"), Forced: rapid.Bool().Draw(t, "forced"),
 		}
 	})
 	pools := rapid.Custom(func(t *rapid.T) contract.PoolState {

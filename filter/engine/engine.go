@@ -29,13 +29,39 @@ const (
 // see: no time left is told before load, load before an open breaker; nothing
 // queues for a pool while its breaker is open; a half-open breaker's probe is
 // taken last of all, so that it is never held by a request that queues.
-// Deadline, Shed, Pool and Chaos do not exist yet.
+// This package composes what a breaker does; pools and deadlines, which are not
+// of one route, are asked by the caller, and Shed and Chaos do not exist yet.
 var Order = [...]Guard{Deadline, Shed, Breaker, Pool, Probe, Chaos}
 
 // Params is what a route is guarded with.
 type Params struct {
 	Breaker    breaker.Params
 	HasBreaker bool
+	Override   Override
+}
+
+// Override is an operator's word in place of the breaker's.
+type Override struct {
+	Forced     Forced
+	NotAfterNS int64 // Unix ns: it ends by itself
+}
+
+// Forced is what an Override holds a breaker in.
+type Forced uint8
+
+// The overrides: none, refuse all, admit all and count nothing.
+const (
+	NotForced Forced = iota
+	ForcedOpen
+	ForcedClosed
+)
+
+// In is what the override forces at now (Unix ns).
+func (o Override) In(now int64) Forced {
+	if now >= o.NotAfterNS {
+		return NotForced
+	}
+	return o.Forced
 }
 
 // State is a route's guards at rest.
@@ -47,6 +73,7 @@ type State struct {
 type Decision struct {
 	By           Guard // which one refused, None: admitted
 	RetryAfterNS int64 // refused: when to try again, from now
+	Forced       bool  // by an Override
 	Changed      bool  // the State differs from the one given: store it
 	Moved        breaker.Transition
 }
@@ -55,6 +82,7 @@ type Decision struct {
 // Decision is None, and must be settled once.
 type Ticket struct {
 	Breaker breaker.Ticket
+	Forced  bool // admitted by an Override: its result says nothing
 }
 
 // Result is the end of an admitted call.
@@ -68,8 +96,18 @@ func Admit(s State, p *Params, now int64, random uint64) (State, Decision, Ticke
 	if !p.HasBreaker {
 		return s, Decision{}, Ticket{}
 	}
-	// With a pool, a closed or open breaker decides here, and a probe is taken
-	// once the permit is held.
+	switch p.Override.In(now) {
+	case ForcedOpen:
+		// It may be lifted any time, and so is asked again after a recovery time.
+		left := p.Override.NotAfterNS - now // > 0, or more than 292 years
+		if left < 0 || left > p.Breaker.RecoveryNS {
+			left = max(p.Breaker.RecoveryNS, 1)
+		}
+		return s, Decision{By: Breaker, Forced: true, RetryAfterNS: left}, Ticket{}
+	case ForcedClosed:
+		return s, Decision{Forced: true}, Ticket{Forced: true}
+	case NotForced:
+	}
 	next, d, t := breaker.Admit(s.Breaker, p.Breaker, now, random)
 	s.Breaker = next
 	decision := Decision{RetryAfterNS: d.RetryAfterNS, Changed: d.Changed, Moved: d.Moved}
@@ -80,11 +118,23 @@ func Admit(s State, p *Params, now int64, random uint64) (State, Decision, Ticke
 }
 
 // Settle takes the result of an admitted request at now (Unix ns). changed is
-// false where the State is as it was. random is 64 random bits.
-func Settle(s State, p *Params, now int64, random uint64, t Ticket, r Result) (_ State, moved breaker.Transition, changed bool) {
-	if !p.HasBreaker {
+// false where State and w, which is the caller's copy, are as they were. random
+// is 64 random bits.
+func Settle(s State, w *breaker.Windows, p *Params, now int64, random uint64, t Ticket, r Result) (_ State, moved breaker.Transition, changed bool) {
+	if !p.HasBreaker || t.Forced {
 		return s, moved, false
 	}
-	s.Breaker, moved, changed = breaker.Settle(s.Breaker, p.Breaker, now, random, t.Breaker, r.Breaker)
+	if p.Override.In(now) != NotForced {
+		r.Breaker = breaker.Result{} // a probe gives its place back, no more
+	}
+	s.Breaker, moved, changed = breaker.SettleWindowed(s.Breaker, w, &p.Breaker, now, random, t.Breaker, r.Breaker)
 	return s, moved, changed
+}
+
+// Rest closes a breaker that low traffic would leave half-open.
+func Rest(s State, p *Params, now int64) (_ State, moved breaker.Transition) {
+	if p.HasBreaker && p.Override.In(now) == NotForced {
+		s.Breaker, moved = breaker.Rest(s.Breaker, now)
+	}
+	return s, moved
 }

@@ -7,9 +7,9 @@ import (
 	"github.com/seawall-mesh/seawall/filter/engine/codec"
 )
 
-// recordPrefix starts the keys of breaker records. "sw1" names their layout,
+// recordPrefix starts the keys of breaker records. "sw2" names their layout,
 // "b" what they are.
-const recordPrefix = "sw1/b/"
+const recordPrefix = "sw2/b/"
 
 // cell is this VM's copy of one breaker's shared record.
 type cell struct {
@@ -18,20 +18,24 @@ type cell struct {
 	identity       codec.Identity
 	params         engine.Params
 	failures       contract.OutcomeSet
+	slowNS         int64 // a call of so long is slow, 0: none is
 	shard          int
 	mustReset      bool // the plan is new to this VM: a record of another identity is to be replaced
 
 	state   engine.State
+	windows breaker.Windows
 	loaded  bool
 	version uint32 // for SharedSet
 	current bool   // version is the record's as far as is known: not written since it was read
-	foreign bool   // the record is of another identity; state is what it starts anew with
+	foreign bool   // the record is of another identity, or none; state is what it starts anew with
 	epoch   uint64 // of its shard, before the record was read
 	since   uint64 // admissions of this VM when it came to know the generation
 
 	metrics [3]Metric // closed, open, half-open
 	defined bool
 	shown   breaker.Kind
+
+	override forced
 }
 
 // load reads the record.
@@ -39,16 +43,18 @@ func (vm *VM) load(c *cell) {
 	epoch := vm.epoch.read(c.shard) // before the record: better to read it once too often
 	value, version, exists := vm.host.SharedGet(c.key)
 	var next engine.State
-	c.foreign = false
+	c.foreign, c.windows = false, breaker.Windows{}
 	if exists {
-		identity, state, ok := codec.Parse(value)
+		identity, state, windows, ok := codec.Parse(value)
 		switch {
 		case ok && identity == c.identity:
-			next.Breaker = state
+			next.Breaker, c.windows = state, windows
 		case ok:
 			// Other parameters: it starts anew, and later than anything before.
 			next.Breaker.Gen = state.Gen + 1
-			c.foreign = state.Kind != breaker.Closed || state.Failures > 0
+			c.foreign = !state.Healthy() || windows != (breaker.Windows{})
+		default:
+			c.foreign, c.mustReset = true, true
 		}
 	} else {
 		version = Absent
@@ -60,21 +66,26 @@ func (vm *VM) load(c *cell) {
 	c.loaded, c.version, c.current, c.epoch = true, version, true, epoch
 }
 
-// setState keeps the number of breakers that are not healthy.
+// calm reports whether a request needs not ask: only failures are news.
+func (c *cell) calm() bool {
+	return c.state.Breaker.Healthy() && c.params.Override.Forced == engine.NotForced
+}
+
+// setState keeps the number of breakers that are not calm.
 func (vm *VM) setState(c *cell, next engine.State) {
-	if !c.state.Breaker.Healthy() {
+	if !c.calm() {
 		vm.unwell--
 	}
-	if !next.Breaker.Healthy() {
+	c.state = next
+	if !c.calm() {
 		vm.unwell++
 	}
-	c.state = next
 }
 
 func (vm *VM) countUnwell() {
 	vm.unwell = 0
 	for _, c := range vm.cellList {
-		if !c.state.Breaker.Healthy() {
+		if !c.calm() {
 			vm.unwell++
 		}
 	}
@@ -82,8 +93,8 @@ func (vm *VM) countUnwell() {
 
 // store writes the record if nobody else has since it was read. It reports
 // whether it did.
-func (vm *VM) store(c *cell, next engine.State) bool {
-	vm.scratch = codec.Append(vm.scratch[:0], c.identity, &next.Breaker)
+func (vm *VM) store(c *cell, next engine.State, windows *breaker.Windows) bool {
+	vm.scratch = codec.Append(vm.scratch[:0], c.identity, &next.Breaker, windows)
 	if !vm.host.SharedSet(c.key, vm.scratch, c.version) {
 		return false
 	}
@@ -93,6 +104,7 @@ func (vm *VM) store(c *cell, next engine.State) bool {
 	}
 	news := moved || (c.state.Breaker.Healthy() && !next.Breaker.Healthy())
 	vm.setState(c, next)
+	c.windows = *windows
 	c.current, c.foreign = false, false
 	vm.epoch.raise(c.shard)
 	c.epoch++ // if the epoch is that much, nobody has written but us
@@ -130,7 +142,7 @@ func (vm *VM) admit(c *cell, now int64) (engine.Decision, engine.Ticket) {
 		case !c.current: // the version of our own last write is unknown
 			vm.load(c)
 			continue
-		case vm.store(c, next):
+		case vm.store(c, next, &c.windows): // a closed breaker's admission changes nothing
 			vm.moved(c, decision.Moved, now)
 			return decision, ticket
 		}
@@ -144,17 +156,21 @@ func (vm *VM) admit(c *cell, now int64) (engine.Decision, engine.Ticket) {
 
 // settle hands a result to the breaker that admitted the request. A request
 // without a ticket was admitted while the breaker was known to be healthy: only
-// its failure is news. (Its success does not end a run of failures that began
-// after it was sent.)
+// its failure is news, unless a rate counts all. (Its success does not end a
+// run of failures that began after it was sent.)
 func (vm *VM) settle(c *cell, s *stream, r engine.Result, now int64) {
 	ticket := s.ticket
+	windowed := c.params.Breaker.Windowed()
 	if !s.ticketed {
-		if r.Breaker.Verdict != breaker.Failure || s.seq <= c.since {
+		if s.seq <= c.since || (r.Breaker.Verdict != breaker.Failure && (!windowed || r.Breaker.Verdict == breaker.Neutral)) {
 			return // nearly always; or sent before this VM knew the generation
 		}
 		ticket.Breaker.Gen = c.state.Breaker.Gen
 	}
-	if vm.epoch.read(c.shard) != c.epoch {
+	if c.slowNS > 0 && r.Breaker.Verdict != breaker.Neutral {
+		r.Breaker.Slow = vm.tookLong(c.slowNS, s, now)
+	}
+	if vm.epoch.read(c.shard) != c.epoch || (windowed && !c.current) {
 		vm.load(c)
 	}
 	random := uint64(0)
@@ -162,14 +178,15 @@ func (vm *VM) settle(c *cell, s *stream, r engine.Result, now int64) {
 		random = vm.host.Random()
 	}
 	for try := 0; ; {
-		next, moved, changed := engine.Settle(c.state, &c.params, now, random, ticket, r)
+		windows := c.windows
+		next, moved, changed := engine.Settle(c.state, &windows, &c.params, now, random, ticket, r)
 		switch {
 		case !changed:
 			return
 		case !c.current:
 			vm.load(c)
 			continue
-		case vm.store(c, next):
+		case vm.store(c, next, &windows):
 			vm.moved(c, moved, now)
 			return
 		}
@@ -181,6 +198,20 @@ func (vm *VM) settle(c *cell, s *stream, r engine.Result, now int64) {
 	}
 }
 
+// tookLong reports whether the upstream took limit ns or longer. What the
+// request waited for before it was sent on is not the upstream's, nor is what
+// the client then takes to read the answer.
+func (vm *VM) tookLong(limit int64, s *stream, now int64) bool {
+	took := now - max(s.start, s.sent)
+	if took < limit {
+		return false
+	}
+	if upstream, ok := integer(vm.host.Property(propBackendLatency)); ok {
+		took = min(took, upstream)
+	}
+	return took >= limit
+}
+
 // moved tells everybody of a change of position that this VM has made.
 func (vm *VM) moved(c *cell, t breaker.Transition, now int64) {
 	if !t.Happened() {
@@ -188,18 +219,29 @@ func (vm *VM) moved(c *cell, t breaker.Transition, now int64) {
 	}
 	cause := ""
 	if t.To == breaker.Open {
-		cause = contract.Outcome(c.state.Breaker.Cause).String()
+		cause = causeWord(c.state.Breaker.Cause)
 	}
 	vm.events.add(contract.Event{
 		AtNS: now, Kind: "breaker", Service: c.service, Route: c.route,
 		From: t.From.String(), To: t.To.String(), Cause: cause, Gen: c.state.Breaker.Gen,
 	})
-	vm.show(c)
+	vm.show(c, now)
 	vm.log(Info, "breaker of "+c.service+"/"+c.route+": "+t.From.String()+" to "+t.To.String())
 }
 
+func causeWord(cause uint8) string {
+	switch cause {
+	case breaker.CauseFailureRate:
+		return "failure-rate"
+	case breaker.CauseSlowCalls:
+		return "slow-calls"
+	}
+	return contract.Outcome(cause).String()
+}
+
 // review re-reads records whatever the epochs say, on tick, a bounded number
-// at a time, and replaces those of a breaker whose parameters have changed.
+// at a time, replaces those of a breaker whose parameters have changed, and
+// closes those that low traffic would leave half-open.
 func (vm *VM) review(now int64) {
 	n := len(vm.cellList)
 	for range min(n, reviewed) {
@@ -209,7 +251,10 @@ func (vm *VM) review(now int64) {
 		if c.mustReset {
 			vm.reset(c, now)
 		}
-		vm.show(c)
+		if next, moved := engine.Rest(c.state, &c.params, now); moved.Happened() && vm.store(c, next, &c.windows) {
+			vm.moved(c, moved, now)
+		}
+		vm.show(c, now)
 	}
 }
 
@@ -221,7 +266,7 @@ func (vm *VM) reset(c *cell, now int64) {
 	if !c.foreign {
 		return
 	}
-	if !vm.store(c, c.state) {
+	if !vm.store(c, c.state, &c.windows) {
 		return // another worker was first
 	}
 	vm.epoch.raise(admitEpoch)
@@ -230,12 +275,12 @@ func (vm *VM) reset(c *cell, now int64) {
 }
 
 // states is what the batch says of the breakers: all that have ever left
-// closed.
-func (vm *VM) states() []contract.BreakerState {
+// closed, or been forced.
+func (vm *VM) states(now int64) []contract.BreakerState {
 	var out []contract.BreakerState
 	for _, c := range vm.cellList {
 		s := &c.state.Breaker
-		if s.Gen == 0 {
+		if s.Gen == 0 && !c.override.ever {
 			continue
 		}
 		b := contract.BreakerState{Service: c.service, Route: c.route, State: s.Kind.String(), Gen: s.Gen, SinceNS: s.Since}
@@ -243,8 +288,9 @@ func (vm *VM) states() []contract.BreakerState {
 			b.RetryAtNS = s.RetryAt
 		}
 		if s.Kind != breaker.Closed {
-			b.Cause = contract.Outcome(s.Cause).String()
+			b.Cause = causeWord(s.Cause)
 		}
+		c.override.describe(&b, c.params.Override, now)
 		out = append(out, b)
 	}
 	return out

@@ -180,7 +180,7 @@ func TestOverlappingRequestsHoldTheLimits(t *testing.T) {
 		}
 		var flying []flight
 		shared := func() breaker.State {
-			_, s, _ := codec.Parse(p.shared["sw1/b/pay/charge"].value)
+			_, s, _, _ := codec.Parse(p.shared["sw2/b/pay/charge"].value)
 			return s
 		}
 		t.Repeat(map[string]func(*rapid.T){
@@ -340,7 +340,7 @@ func TestOwnRefusalsAreNoResults(t *testing.T) {
 func TestForeignBytesInTheRecordAreAFreshBreaker(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	p.shared["sw1/b/pay/charge"] = record{value: []byte("nonsense"), version: 9}
+	p.shared["sw2/b/pay/charge"] = record{value: []byte("nonsense"), version: 9}
 	w := p.worker(testPlan())
 	for range 5 {
 		require.True(t, w.request("pay/charge", status(500)))
@@ -355,11 +355,11 @@ func TestCASExhaustion(t *testing.T) {
 	w := workers(t, 1)[0]
 	w.request("pay/charge", status(200))
 	w.onCall = func(name string) {
-		if r, ok := w.shared["sw1/b/pay/charge"]; ok && name == "sharedSet" {
+		if r, ok := w.shared["sw2/b/pay/charge"]; ok && name == "sharedSet" {
 			r.version += 1000
-			w.shared["sw1/b/pay/charge"] = r
+			w.shared["sw2/b/pay/charge"] = r
 		} else if name == "sharedSet" {
-			w.shared["sw1/b/pay/charge"] = record{version: 1}
+			w.shared["sw2/b/pay/charge"] = record{version: 1}
 		}
 	}
 	w.request("pay/charge", status(500))
@@ -383,7 +383,9 @@ func TestHiddenMetricsFallBackToSharedData(t *testing.T) {
 
 func TestHealthyRequestsReadLittle(t *testing.T) {
 	t.Parallel()
-	w := workers(t, 1)[0]
+	plan := testPlan()
+	plan.Routes[1].GRPC = false // it may bring a deadline
+	w := newProxy(t).worker(plan)
 	w.request("pay/charge", status(200))
 	w.calls = map[string]int{}
 	id, _ := w.start("pay/charge", nil)
@@ -391,6 +393,15 @@ func TestHealthyRequestsReadLittle(t *testing.T) {
 	w.calls = map[string]int{}
 	w.end(id, "pay/charge", status(200))
 	require.Equal(t, map[string]int{"now": 1, "property": 3}, w.calls)
+
+	// Where some route has a deadline, the route is read at the start and not at
+	// the end.
+	w.configure(testPlan())
+	w.request("pay/charge", status(200))
+	w.calls = map[string]int{}
+	id, _ = w.start("pay/charge", nil)
+	w.end(id, "pay/charge", status(200))
+	require.Equal(t, map[string]int{"now": 2, "metricGet": 1, "property": 3}, w.calls)
 }
 
 func TestHealthyRequestsAllocateNothing(t *testing.T) {

@@ -17,6 +17,15 @@ type Host interface {
 	// RequestHeader is a header of the stream's request, by its lower-case
 	// name.
 	RequestHeader(name string) (value []byte, ok bool)
+	// SetRequestHeader replaces a header of the stream's request, which must not
+	// be sent on yet.
+	SetRequestHeader(name string, value []byte)
+	// Enter makes another context of this VM, a stream's or a plan's, the one
+	// that the calls after it are about, until the callback returns. false: it is
+	// gone.
+	Enter(context uint32) bool
+	// Resume sends on the request that RequestHeaders has paused.
+	Resume()
 	// Respond answers the stream's request in place of the upstream. Over
 	// gRPC, grpcStatus and the body as message are used.
 	Respond(r Response)
@@ -37,7 +46,19 @@ type Host interface {
 	// MetricGet reads a counter or a gauge.
 	MetricGet(m Metric) uint64
 
-	// SetTick asks for a tick each ms milliseconds. Only in Configure.
+	// OpenQueue makes this VM the one that gets what is put into the queue of a
+	// name, as QueueReady of the plan context of this callback.
+	OpenQueue(name string) (Queue, bool)
+	// FindQueue is another VM's queue, if it was ever opened. vmID is
+	// plugin_vm_id.
+	FindQueue(vmID, name string) (Queue, bool)
+	// Enqueue puts a message into a queue.
+	Enqueue(q Queue, message []byte)
+	// Dequeue takes the next message, if there is one.
+	Dequeue(q Queue) (message []byte, ok bool)
+
+	// SetTick asks for a tick each ms milliseconds, of the plan context of this
+	// callback.
 	SetTick(ms uint32)
 	// Post sends a JSON document to a path of a cluster; the answer comes as
 	// CallDone with the same token. Only in Tick.
@@ -72,6 +93,9 @@ const (
 // Metric is the handle of a metric.
 type Metric uint32
 
+// Queue is the handle of a queue between VMs.
+type Queue uint32
+
 // Response is an answer in place of the upstream's.
 type Response struct {
 	Status  int
@@ -90,16 +114,20 @@ type Post struct {
 
 // The properties that the plugin reads.
 const (
-	propRouteName   = "xds\x00route_name"
-	propRootID      = "plugin_root_id"
-	propNodeID      = "xds\x00node\x00id"
-	propCode        = "response\x00code"
-	propFlags       = "response\x00flags"
-	propDetails     = "response\x00code_details"
-	propGRPCStatus  = "response\x00grpc_status"
-	propDuration    = "request\x00duration"
-	headerRequestID = "x-request-id"
-	headerType      = "content-type"
+	propRouteName  = "xds\x00route_name"
+	propRootID     = "plugin_root_id"
+	propVMID       = "plugin_vm_id"
+	propNodeID     = "xds\x00node\x00id"
+	propCode       = "response\x00code"
+	propFlags      = "response\x00flags"
+	propDetails    = "response\x00code_details"
+	propGRPCStatus = "response\x00grpc_status"
+	propDuration   = "request\x00duration"
+	// The time between the first byte sent to the upstream and the last that
+	// came back, of the last try.
+	propBackendLatency = "response\x00backend_latency"
+	headerRequestID    = "x-request-id"
+	headerType         = "content-type"
 )
 
 // integer reads a number property: 8 bytes, little-endian.

@@ -29,6 +29,14 @@ type proxy struct {
 	token   uint32
 	ids     uint32
 	workers []*worker
+	queues  []*queue
+}
+
+// queue is a queue between VMs; the last that opened it reads it.
+type queue struct {
+	name   string
+	reader *worker
+	items  [][]byte
 }
 
 type record struct {
@@ -53,6 +61,12 @@ type worker struct {
 	posts    []posted // under way
 	status   int
 	calls    map[string]int
+	sent     map[string]string // request headers that we have set
+	paused   map[uint32]bool   // streams that wait
+	resumed  []uint32
+	answers  map[uint32]*Response // to streams that had waited
+	context  uint32
+	ticks    []uint32          // periods asked for
 	onCall   func(name string) // to fail in a host call
 	postFail bool
 }
@@ -64,7 +78,7 @@ type posted struct {
 }
 
 func (p *proxy) worker(plan contract.Plan) *worker {
-	w := &worker{proxy: p, props: map[string][]byte{propNodeID: []byte("edge-1")}, calls: map[string]int{}, rootIDs: map[uint32]string{}}
+	w := &worker{proxy: p, props: map[string][]byte{propNodeID: []byte("edge-1"), propVMID: []byte("seawall")}, calls: map[string]int{}, rootIDs: map[uint32]string{}, paused: map[uint32]bool{}, answers: map[uint32]*Response{}}
 	w.boot()
 	w.configure(plan)
 	p.workers = append(p.workers, w)
@@ -108,9 +122,13 @@ func (w *worker) start(route string, headers map[string]string) (id uint32, refu
 	w.ids++
 	id = w.ids
 	w.props[propRouteName] = []byte(route)
-	w.headers, w.response = headers, nil
+	w.headers, w.response, w.sent, w.context = headers, nil, nil, id
 	w.props[propRootID] = []byte(w.rootName())
 	paused := w.vm.RequestHeaders(id)
+	if paused && w.response == nil {
+		w.paused[id] = true
+		return id, nil
+	}
 	require.Equal(w.t, w.response != nil, paused)
 	return id, w.response
 }
@@ -127,6 +145,8 @@ func (w *worker) end(id uint32, route string, a answer) {
 	if a.isGRPC {
 		w.props[propGRPCStatus] = number(a.grpc)
 	}
+	delete(w.paused, id)
+	w.context = id
 	w.vm.StreamDone(id)
 }
 
@@ -200,7 +220,14 @@ func (w *worker) RequestHeader(name string) ([]byte, bool) {
 	return []byte(value), ok
 }
 
-func (w *worker) Respond(r Response) { w.call("respond"); w.response = &r }
+func (w *worker) Respond(r Response) {
+	w.call("respond")
+	w.response = &r
+	if w.paused[w.context] {
+		delete(w.paused, w.context)
+		w.answers[w.context] = &r
+	}
+}
 
 func (w *worker) SharedGet(key string) ([]byte, uint32, bool) {
 	w.call("sharedGet")
@@ -243,7 +270,62 @@ func (w *worker) MetricSet(m Metric, value uint64) {
 }
 
 func (w *worker) MetricGet(m Metric) uint64 { w.call("metricGet"); return w.values[m] }
-func (w *worker) SetTick(ms uint32)         { require.EqualValues(w.t, 200, ms) }
+func (w *worker) SetTick(ms uint32)         { w.ticks = append(w.ticks, ms) }
+
+func (w *worker) SetRequestHeader(name string, value []byte) {
+	w.call("setHeader")
+	if w.sent == nil {
+		w.sent = map[string]string{}
+	}
+	w.sent[name] = string(value)
+}
+
+func (w *worker) Enter(context uint32) bool {
+	w.context = context
+	w.response, w.sent = nil, nil
+	_, isRoot := w.rootIDs[context]
+	return isRoot || w.paused[context]
+}
+
+func (w *worker) Resume() {
+	require.True(w.t, w.paused[w.context], "only a paused request can be resumed")
+	delete(w.paused, w.context)
+	w.resumed = append(w.resumed, w.context)
+}
+
+func (w *worker) OpenQueue(name string) (Queue, bool) {
+	w.call("openQueue")
+	q, ok := w.FindQueue("seawall", name)
+	if !ok {
+		w.queues = append(w.queues, &queue{name: name})
+		q = Queue(len(w.queues))
+	}
+	w.queues[q-1].reader = w
+	return q, true
+}
+
+func (w *worker) FindQueue(vmID, name string) (Queue, bool) {
+	require.Equal(w.t, "seawall", vmID)
+	for i, q := range w.queues {
+		if q.name == name {
+			return Queue(i + 1), true
+		}
+	}
+	return 0, false
+}
+
+func (w *worker) Enqueue(q Queue, message []byte) {
+	w.queues[q-1].items = append(w.queues[q-1].items, append([]byte(nil), message...))
+}
+
+func (w *worker) Dequeue(q Queue) ([]byte, bool) {
+	items := w.queues[q-1].items
+	if len(items) == 0 {
+		return nil, false
+	}
+	w.queues[q-1].items = items[1:]
+	return items[0], true
+}
 
 func (w *worker) Post(p Post) (uint32, bool) {
 	if w.postFail {

@@ -59,6 +59,7 @@ type row struct {
 	statuses []statusCount
 	good     []uint64 // latency, one more than bounds
 	bad      []uint64
+	aborted  []uint64
 }
 
 type count struct{ n, degraded uint64 }
@@ -71,20 +72,23 @@ type statusCount struct {
 
 func newRow(key rowKey, minute int64) *row {
 	n := len(key.bounds.us) + 1
-	both := make([]uint64, 2*n)
-	return &row{key: key, minute: minute, good: both[:n:n], bad: both[n:]}
+	all := make([]uint64, 3*n)
+	return &row{key: key, minute: minute, good: all[:n:n], bad: all[n : 2*n : 2*n], aborted: all[2*n:]}
 }
 
 // add counts one request. status is the one that was answered, for outcomes
 // 4xx and 5xx; d is its latency in ns, negative where it has none.
 func (r *row) add(o contract.Outcome, status uint16, d int64) {
 	r.place(o, status).n++
-	if d < 0 || o == contract.Aborted || o == contract.Injected {
+	if d < 0 || o == contract.Injected {
 		return
 	}
-	if i := r.key.bounds.bucket(d); o.Good() {
+	switch i := r.key.bounds.bucket(d); {
+	case o.Good():
 		r.good[i]++
-	} else {
+	case o == contract.Aborted:
+		r.aborted[i]++
+	default:
 		r.bad[i]++
 	}
 }
@@ -126,6 +130,7 @@ func (r *row) merge(from *row) {
 	for i := range from.good {
 		r.good[i] += from.good[i]
 		r.bad[i] += from.bad[i]
+		r.aborted[i] += from.aborted[i]
 	}
 }
 
@@ -144,7 +149,7 @@ func (r *row) wire() contract.Row {
 	out := contract.Row{
 		Minute: r.minute, Coarse: r.key.minute == coarse,
 		Service: r.key.service, Route: r.key.route, Priority: r.key.priority.String(),
-		Good: r.buckets(r.good), Bad: r.buckets(r.bad),
+		Good: r.buckets(r.good), Bad: r.buckets(r.bad), Aborted: r.buckets(r.aborted),
 	}
 	add := func(o contract.Outcome, status uint16, c count) {
 		if n := c.n - c.degraded; n > 0 {
@@ -221,7 +226,8 @@ func (l *ledger) fresh(key rowKey, minute int64) *row {
 	l.free = l.free[:n-1]
 	clear(r.good)
 	clear(r.bad)
-	*r = row{key: key, minute: minute, statuses: r.statuses[:0], good: r.good, bad: r.bad}
+	clear(r.aborted)
+	*r = row{key: key, minute: minute, statuses: r.statuses[:0], good: r.good, bad: r.bad, aborted: r.aborted}
 	return r
 }
 

@@ -61,8 +61,8 @@ func (vm *VM) flushTallies() {
 }
 
 // show sets the gauges of a breaker's position, when this VM sees it change.
-func (vm *VM) show(c *cell) {
-	kind := c.state.Breaker.Kind
+func (vm *VM) show(c *cell, now int64) {
+	kind := c.position(now)
 	if c.defined && c.shown == kind {
 		return
 	}

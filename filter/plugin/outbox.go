@@ -91,6 +91,7 @@ func (vm *VM) freeze(now int64) {
 	o := &vm.out
 	o.seq++
 	o.frozen = vm.batch(now, o.seq, o.staged.take(maxBatchRows), o.events.take())
+	vm.forgetWaits()
 	o.frozeAt, o.announced = now, vm.plan.hash
 	o.nextTry, o.backoff, o.changed = now, 0, true
 }
@@ -100,7 +101,7 @@ func (vm *VM) batch(now int64, seq uint64, rows []*row, events []contract.Event)
 	b := contract.Batch{
 		Schema: contract.BatchSchema, Node: vm.node, Boot: vm.boot, VM: vm.out.vm, Seq: seq, AtNS: now, BootNS: vm.bootNS,
 		Plan: vm.plan.hash, Filter: vm.filter, Served: vm.served,
-		Rows: make([]contract.Row, 0, len(rows)), Events: events, Breakers: vm.states(), Counters: vm.counters,
+		Rows: make([]contract.Row, 0, len(rows)), Events: events, Breakers: vm.states(now), Pools: vm.poolStates(), Counters: vm.counters,
 	}
 	b.Counters.EpochFallback = vm.epoch.shared
 	for _, r := range rows {

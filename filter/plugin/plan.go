@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/seawall-mesh/seawall/filter/contract"
+	"github.com/seawall-mesh/seawall/filter/engine/breaker"
 	"github.com/seawall-mesh/seawall/filter/engine/codec"
 )
 
@@ -19,7 +20,8 @@ type plan struct {
 	telemetry   contract.Telemetry
 	bounds      *bounds
 	routes      map[string]*route
-	unknown     int // routes that were added for names that the plan does not have
+	heeds       bool // there is a route with a pool or a deadline
+	unknown     int  // routes that were added for names that the plan does not have
 }
 
 // route is where a request belongs.
@@ -30,6 +32,11 @@ type route struct {
 	unknown       bool
 	cell          *cell  // nil: no breaker
 	tally         *tally // its metrics
+
+	heeds          bool // it has a pool, or reads or hands on a deadline
+	pool           *pool
+	timeout        int64 // what the policy gives, 0: no limit
+	deadlineHeader string
 
 	row    *row // where its requests were counted last
 	rowGen uint64
@@ -51,11 +58,15 @@ func (vm *VM) install(p *contract.Plan) {
 	}
 	cells := make(map[string]*cell, len(p.Routes))
 	tallies := make(map[string]*tally, len(p.Routes))
+	vm.installPools(p.Pools)
 	list := make([]*cell, 0, len(p.Routes))
 	for i := range p.Routes {
 		from := &p.Routes[i]
 		r := &route{service: from.Service, name: from.Route, grpc: from.GRPC, tally: vm.tallyOf(from.Name, from.Service, from.Route)}
 		r.priority, _ = contract.ParsePriority(from.Priority)
+		r.pool, r.timeout, r.deadlineHeader = vm.poolOf(from.Service, from.Pool), from.TimeoutNS, from.DeadlineHeader
+		r.heeds = r.pool != nil || r.deadlineHeader != "" || r.grpc
+		next.heeds = next.heeds || r.heeds
 		tallies[from.Name] = r.tally
 		next.routes[from.Name] = r
 		if from.Breaker != nil {
@@ -75,19 +86,38 @@ func (vm *VM) install(p *contract.Plan) {
 func (vm *VM) cellOf(from *contract.Route) *cell {
 	identity := parseIdentity(from.Breaker.Identity)
 	c := vm.cells[from.Name]
-	if c != nil && c.identity == identity {
-		return c
+	if c == nil || c.identity != identity {
+		fresh := &cell{key: recordPrefix + from.Name, service: from.Service, route: from.Route, identity: identity, shard: shardOf(from.Name), mustReset: true}
+		if c != nil {
+			fresh.metrics, fresh.defined, fresh.shown, fresh.override = c.metrics, c.defined, c.shown, c.override
+		}
+		c = fresh
 	}
-	fresh := &cell{key: recordPrefix + from.Name, service: from.Service, route: from.Route, identity: identity, shard: shardOf(from.Name), mustReset: true}
-	if c != nil {
-		fresh.metrics, fresh.defined, fresh.shown = c.metrics, c.defined, c.shown
+	c.params.HasBreaker, c.params.Breaker, c.slowNS = true, paramsOf(from.Breaker), 0
+	if slow := from.Breaker.SlowCalls; slow != nil {
+		c.slowNS = slow.ThresholdNS
 	}
-	fresh.params.HasBreaker = true
-	b, p := from.Breaker, &fresh.params.Breaker
-	p.Threshold, p.Probes, p.Successes = b.ConsecutiveFailures, b.Probes, b.Successes
-	p.RecoveryNS, p.RecoveryMaxNS, p.MultiplierPPM, p.ProbeExpiryNS = b.RecoveryNS, b.RecoveryMaxNS, b.MultiplierPPM, b.ProbeExpiryNS
-	fresh.failures, _, _ = contract.ParseOutcomeSet(b.Failures)
-	return fresh
+	c.failures, _, _ = contract.ParseOutcomeSet(from.Breaker.Failures)
+	c.force(overrideOf(from.Breaker.Override))
+	return c
+}
+
+func paramsOf(b *contract.Breaker) breaker.Params {
+	p := breaker.Params{
+		Threshold: b.ConsecutiveFailures, Probes: b.Probes, Successes: b.Successes,
+		RecoveryNS: b.RecoveryNS, RecoveryMaxNS: b.RecoveryMaxNS, MultiplierPPM: b.MultiplierPPM, ProbeExpiryNS: b.ProbeExpiryNS,
+	}
+	if b.FailureRate != nil {
+		p.FailureRate = rateOf(b.FailureRate)
+	}
+	if b.SlowCalls != nil {
+		p.SlowCalls = rateOf(&b.SlowCalls.Rate)
+	}
+	return p
+}
+
+func rateOf(r *contract.Rate) breaker.Rate {
+	return breaker.Rate{PPM: r.PPM, WindowNS: r.WindowNS, Minimum: r.MinRequests}
 }
 
 // find is the route of an xds.route_name: nil for the empty one. A name that

@@ -9,6 +9,8 @@ import (
 
 // gRPC statuses of refusals.
 const (
+	grpcDeadline    = 4 // DEADLINE_EXCEEDED
+	grpcExhausted   = 8 // RESOURCE_EXHAUSTED
 	grpcInternal    = 13
 	grpcUnavailable = 14
 )

@@ -19,9 +19,11 @@ type root struct {
 	id     uint32
 	name   string // root_id
 	plan   *contract.Plan
-	since  int64 // when it last came to lead
-	ahead  int   // its ticks since the leader's last
-	silent int   // the leader's ticks since its last
+	since  int64  // when it last came to lead
+	ahead  int    // its ticks since the leader's last
+	silent int    // the leader's ticks since its last
+	period uint32 // ms between its ticks, 0: not known
+	ticked int64  // its last ordinary tick
 }
 
 const (
@@ -38,11 +40,11 @@ const (
 )
 
 // add notes a new context, which leads.
-func (r *roots) add(id uint32, name string, p *contract.Plan, now int64) {
+func (r *roots) add(id uint32, name string, p *contract.Plan, now int64, period uint32) {
 	if len(r.list) == maxRoots {
 		r.list = append(r.list[:0], r.list[1:]...)
 	}
-	r.list = append(r.list, root{id: id, name: name, plan: p, since: now})
+	r.list = append(r.list, root{id: id, name: name, plan: p, since: now, period: period})
 	r.look()
 }
 

@@ -14,6 +14,8 @@ type stream struct {
 	route    *route
 	seq      uint64 // number of its admission in this VM
 	start    int64  // Unix ns
+	sent     int64  // when it went on after waiting, 0: at start
+	visit    *visit // nil: its route has no pool and no deadline
 	ticket   engine.Ticket
 }
 
@@ -45,6 +47,21 @@ func (t *streams) put(id uint32) *stream {
 			return &t.places[i]
 		}
 	}
+}
+
+// get finds id's stream, nil where there is none. The pointer holds until the
+// next put or take.
+func (t *streams) get(id uint32) *stream {
+	if len(t.places) == 0 || id == 0 {
+		return nil
+	}
+	mask := uint32(len(t.places) - 1)
+	for i := id & mask; t.places[i].id != 0; i = (i + 1) & mask {
+		if t.places[i].id == id {
+			return &t.places[i]
+		}
+	}
+	return nil
 }
 
 // take removes id's stream and returns it.

@@ -30,6 +30,19 @@ type VM struct {
 	reviewAt  int
 	scratch   []byte
 
+	// Pools, and who waits for them.
+	pools     map[string]*pool
+	poolList  []*pool
+	tag       uint64 // this VM's name in pool records, 0: not drawn yet
+	vmID      string // plugin_vm_id
+	waiters   int
+	calling   []uint32
+	listening bool
+	queue     Queue
+	queueRoot uint32           // the plan context that the queue was last opened in
+	queues    map[uint64]Queue // of other VMs
+	visits    []*visit         // free
+
 	// Streams and what they count.
 	streams  streams
 	admitted uint64 // streams so far
@@ -55,7 +68,10 @@ type VM struct {
 
 // New is a VM that admits everything until its first plan.
 func New(host Host) *VM {
-	vm := &VM{host: host, plan: safePlan(), cells: map[string]*cell{}, tallies: map[string]*tally{}, rows: newLedger()}
+	vm := &VM{
+		host: host, plan: safePlan(), cells: map[string]*cell{}, tallies: map[string]*tally{}, rows: newLedger(),
+		pools: map[string]*pool{}, queues: map[uint64]Queue{},
+	}
 	vm.out.staged = newLedger()
 	return vm
 }
@@ -80,6 +96,7 @@ func (vm *VM) Configure(root uint32, config []byte) (ok bool) {
 			safe.telemetry, safe.bounds = vm.plan.telemetry, vm.plan.bounds
 			vm.plan = safe
 			vm.cells, vm.cellList, vm.unwell = map[string]*cell{}, nil, 0
+			vm.installPools(nil)
 			ok = true
 		}
 	}()
@@ -88,9 +105,9 @@ func (vm *VM) Configure(root uint32, config []byte) (ok bool) {
 		vm.log(Error, "plan refused: "+err.Error())
 		return false
 	}
-	vm.host.SetTick(tickMS)
+	vm.host.SetTick(vm.period())
 	name, _ := vm.host.Property(propRootID)
-	vm.roots.add(root, string(name), &parsed, vm.host.Now())
+	vm.roots.add(root, string(name), &parsed, vm.host.Now(), vm.period())
 	vm.install(&parsed)
 	// The context before may be gone at once, and the answers to its calls with
 	// it: rather the same batch twice than silence until the calls count as lost.
@@ -140,15 +157,28 @@ func (vm *VM) RequestHeaders(id uint32) (pause bool) {
 		return false
 	}
 	s.start, s.seq = now, vm.admitted
-	if vm.unwell == 0 {
+	if vm.unwell == 0 && !vm.plan.heeds {
 		return false // nearly always
 	}
 	name, _ := vm.host.Property(propRouteName)
 	s.route, s.routed = vm.find(name), true
-	if s.route == nil || s.route.cell == nil || s.route.cell.state.Breaker.Healthy() {
+	if s.route == nil {
 		return false
 	}
-	decision, ticket := vm.admit(s.route.cell, now)
+	if s.route.heeds {
+		return vm.heed(s, now)
+	}
+	return vm.passBreaker(s, now)
+}
+
+// passBreaker passes a request through its route's breaker. true: it was
+// answered.
+func (vm *VM) passBreaker(s *stream, now int64) (refused bool) {
+	c := s.route.cell
+	if c == nil || c.calm() {
+		return false
+	}
+	decision, ticket := vm.admit(c, now)
 	if decision.By == engine.None {
 		s.ticket, s.ticketed = ticket, true
 		return false
@@ -156,6 +186,20 @@ func (vm *VM) RequestHeaders(id uint32) (pause bool) {
 	s.refused = contract.BreakerOpen
 	vm.refuseOpen(s.route, decision.RetryAfterNS)
 	return true
+}
+
+// wouldRefuse passes a request that is about to queue through its breaker, but
+// takes no probe yet. true: it was answered.
+func (vm *VM) wouldRefuse(s *stream, now int64) bool {
+	c := s.route.cell
+	if c == nil || c.calm() {
+		return false
+	}
+	if !c.loaded || vm.epoch.read(c.shard) != c.epoch {
+		vm.load(c)
+	}
+	_, decision, _ := engine.Admit(c.state, &c.params, now, 0)
+	return decision.By != engine.None && vm.passBreaker(s, now)
 }
 
 // failed applies the failure mode to a request that we could not judge.
@@ -214,7 +258,14 @@ func (vm *VM) StreamDone(id uint32) {
 	}
 	vm.count(r, outcome, status, duration, now)
 	if r.cell != nil && known && !s.refused.Refusal() {
-		vm.settle(r.cell, &s, engine.Result{Breaker: verdict(r.cell, outcome, status, upstream)}, now)
+		result := verdict(r.cell, outcome, status, upstream)
+		if s.visit != nil && s.visit.cut(outcome, now-s.start) {
+			result = breaker.Result{}
+		}
+		vm.settle(r.cell, &s, engine.Result{Breaker: result}, now)
+	}
+	if s.visit != nil {
+		vm.endVisit(s.visit, now) // after the breaker has the result: whoever gets the permit asks it next
 	}
 }
 
@@ -276,11 +327,19 @@ func (vm *VM) Tick(root uint32) {
 		}
 	}()
 	now := vm.host.Now()
-	if !vm.leads(root, now) {
+	if vm.waiters > 0 {
+		vm.serveWaiters(now)
+		vm.host.Enter(root) // back from theirs
+	}
+	if !vm.pace(root, now) || !vm.leads(root, now) {
 		return
 	}
 	if !vm.awake {
 		vm.wake()
+	}
+	if vm.listening && vm.queueRoot != root {
+		vm.queueRoot = root
+		vm.listen()
 	}
 	if vm.node == "" {
 		node, _ := vm.host.Property(propNodeID)
@@ -289,7 +348,9 @@ func (vm *VM) Tick(root uint32) {
 	if vm.boot == "" {
 		vm.readBoot(now)
 	}
+	vm.overrides(now)
 	vm.review(now)
+	vm.tendPools(now)
 	vm.flushTallies()
 	if delta := vm.counters.Panics - vm.panicsShown; delta > 0 && delta < 1<<32 {
 		vm.host.MetricAdd(vm.panics, int64(delta))

@@ -90,7 +90,7 @@ func TestWhatIsCounted(t *testing.T) {
 		{
 			Minute: minute, Service: "pay", Route: "charge", Priority: "critical",
 			Counts: []contract.Count{{Outcome: "ok", N: 1}, {Outcome: "aborted", N: 1}, {Outcome: "5xx", Status: 503, N: 1}, {Outcome: "4xx", Status: 404, N: 1}},
-			Good:   []contract.Bucket{{LeUS: 10_000, N: 1}, {LeUS: -1, N: 1}}, Bad: le(100_000),
+			Good:   []contract.Bucket{{LeUS: 10_000, N: 1}, {LeUS: -1, N: 1}}, Bad: le(100_000), Aborted: le(1_000),
 		},
 		{Minute: minute, Service: "pay", Route: "offers", Priority: "medium", Counts: one("ok", 0)},
 		{Minute: minute, Service: "pay", Route: "", Priority: "medium", Counts: one("4xx", 404), Good: le(1_000)},

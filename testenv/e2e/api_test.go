@@ -9,7 +9,10 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +60,17 @@ type (
 		Since   *time.Time `json:"since"`
 		RetryAt *time.Time `json:"retryAt"`
 		Cause   string     `json:"cause"`
+	}
+	poolState struct {
+		Service  string `json:"service"`
+		Pool     string `json:"pool"`
+		Node     string `json:"node"`
+		Held     int    `json:"held"`
+		Waiting  int    `json:"waiting"`
+		Limit    int    `json:"limit"`
+		Granted  int    `json:"granted"`
+		Full     int    `json:"full"`
+		TimedOut int    `json:"timedOut"`
 	}
 	trafficRow struct {
 		Service  string            `json:"service"`
@@ -153,6 +167,51 @@ func (u *up) awaitBreaker(route, state string) {
 	eventually(u.t, soon, func() (bool, string) {
 		b := u.breaker(route)
 		return b.State == state, fmt.Sprintf("breaker of %s is %s, not %s", route, b.State, state)
+	})
+}
+
+// pool is the state of one pool of the shop, as the API has it.
+func (u *up) pool(name string) poolState {
+	u.t.Helper()
+	for _, p := range list[poolState](u, "pools") {
+		if p.Service == "shop" && p.Pool == name {
+			return p
+		}
+	}
+	return poolState{}
+}
+
+func (u *up) awaitPool(name string, limit, held, waiting int) {
+	u.t.Helper()
+	eventually(u.t, soon, func() (bool, string) {
+		p := u.pool(name)
+		return p.Limit == limit && p.Held == held && p.Waiting == waiting,
+			fmt.Sprintf("pool %s is %+v, not limit %d, held %d, waiting %d", name, p, limit, held, waiting)
+	})
+}
+
+// awaitWaiting waits until so many requests wait for a permit. It asks Envoy,
+// whose gauge is some ten milliseconds old; the API is a second behind.
+func (u *up) awaitWaiting(pool string, n int) {
+	u.t.Helper()
+	var state struct {
+		Admin string `json:"admin"`
+	}
+	require.NoError(u.t, json.Unmarshal([]byte(readFile(filepath.Join(u.cfg.data, "envoy", "state.json"))), &state))
+	name := "seawall.pool_waiting.service=shop.pool=" + pool + ": "
+	eventually(u.t, soon, func() (bool, string) {
+		resp, err := http.Get("http://" + state.Admin + "/stats?filter=pool_waiting")
+		if err != nil {
+			return false, err.Error()
+		}
+		defer resp.Body.Close()
+		raw, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return false, err.Error()
+		}
+		_, rest, shown := strings.Cut(string(raw), name)
+		now, _, _ := strings.Cut(rest, "\n")
+		return shown && now == strconv.Itoa(n), fmt.Sprintf("%s wait, not %d: %s", now, n, raw)
 	})
 }
 

@@ -38,13 +38,15 @@ type problem struct {
 	Instance string `json:"instance"`
 }
 
-func (a answer) refused() bool { return a.header.Get("x-seawall-decision") == "breaker-open" }
+func (a answer) decision() string { return a.header.Get("x-seawall-decision") }
+
+func (a answer) refused() bool { return a.decision() == "breaker-open" }
 
 // outcome is the word that the request must be counted as.
 func (a answer) outcome() string {
 	switch {
-	case a.refused():
-		return "breaker-open"
+	case a.decision() != "":
+		return a.decision()
 	case a.status >= 500:
 		return "5xx"
 	case a.status >= 400:
@@ -86,9 +88,14 @@ func (c *caller) trace(path string, header http.Header) (a answer, reused bool, 
 	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused },
 	})
+	a, err = c.do(ctx, path, header)
+	return a, reused, err
+}
+
+func (c *caller) do(ctx context.Context, path string, header http.Header) (a answer, err error) {
 	req, err := http.NewRequestWithContext(ctx, c.method, "http://"+c.listen+path, strings.NewReader("{}"))
 	if err != nil {
-		return answer{}, reused, err
+		return answer{}, err
 	}
 	req.Host = c.host
 	if header != nil {
@@ -96,20 +103,20 @@ func (c *caller) trace(path string, header http.Header) (a answer, reused bool, 
 	}
 	resp, err := c.client.Do(req)
 	if err != nil {
-		return answer{}, reused, err
+		return answer{}, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return answer{}, reused, err
+		return answer{}, err
 	}
 	a = answer{status: resp.StatusCode, header: resp.Header, body: string(body)}
 	if resp.Header.Get("content-type") == "application/problem+json" {
 		if err := json.Unmarshal(body, &a.problem); err != nil {
-			return answer{}, reused, fmt.Errorf("problem document %s: %w", body, err)
+			return answer{}, fmt.Errorf("problem document %s: %w", body, err)
 		}
 	}
-	return a, reused, nil
+	return a, nil
 }
 
 func (c *caller) call(t testing.TB, path string) answer {

@@ -24,6 +24,8 @@ const (
 type shop struct {
 	endpoints []string // host:port
 	routes    []route
+	pools     string // "" = none
+	protocol  string // "" = http1
 	slo       bool   // an availability objective of 99.9 % over all routes
 	extra     string // more documents
 }
@@ -34,7 +36,7 @@ type route struct {
 	path    string // "" = /NAME
 	breaker string // "" = none
 	timeout string // "" = 10s
-	more    string // a line
+	more    string // lines
 }
 
 // yaml is the policy's text.
@@ -48,7 +50,14 @@ func (s shop) yaml() string {
 		}
 		fmt.Fprintf(&b, "  - {address: %s, port: %s}\n", host, port)
 	}
-	b.WriteString("---\napiVersion: seawall.io/v1alpha1\nkind: ResiliencePolicy\nmetadata: {name: shop}\nspec:\n  service: shop\n  routes:\n")
+	if s.protocol != "" {
+		fmt.Fprintf(&b, "  protocol: %s\n", s.protocol)
+	}
+	b.WriteString("---\napiVersion: seawall.io/v1alpha1\nkind: ResiliencePolicy\nmetadata: {name: shop}\nspec:\n  service: shop\n")
+	if s.pools != "" {
+		fmt.Fprintf(&b, "  pools: %s\n", s.pools)
+	}
+	b.WriteString("  routes:\n")
 	for _, r := range s.routes {
 		if r.path == "" {
 			r.path = "/" + r.name
@@ -60,8 +69,8 @@ func (s shop) yaml() string {
 		if r.breaker != "" {
 			fmt.Fprintf(&b, "    breaker: %s\n", r.breaker)
 		}
-		if r.more != "" {
-			fmt.Fprintf(&b, "    %s\n", r.more)
+		for line := range strings.Lines(r.more) {
+			fmt.Fprintf(&b, "    %s\n", strings.TrimSuffix(line, "\n"))
 		}
 	}
 	if s.slo {

@@ -46,6 +46,11 @@ type Config struct {
 	Policy        Policy        // FailReload
 	ReloadBackoff time.Duration // reload_config base_interval, 1 s; jitter makes it up to 1.5 × as in Envoy
 
+	// HeadersStopIteration is PluginConfig.allow_on_headers_stop_iteration: the
+	// body comes while the headers are held, and lets them go unless the filter
+	// stops it too. Without it a body waits for its headers.
+	HeadersStopIteration bool
+
 	// Clusters are where calls out may go. Any other cluster is a bad argument.
 	Clusters map[string]CallHandler
 	// HideMetrics is a stats_matcher: metrics of such a name read 0 for ever.

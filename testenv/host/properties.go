@@ -216,11 +216,9 @@ func (s *Stream) grpcStatus() ([]byte, bool) {
 	return propInt(int64(grpcOfHTTP(s.code)))
 }
 
-// grpcOfHTTP is Envoy's httpToGrpcStatus.
+// grpcOfHTTP is Envoy's httpToGrpcStatus, where 200 is UNKNOWN as well.
 func grpcOfHTTP(code int) int32 {
 	switch code {
-	case 200:
-		return 0
 	case 400:
 		return 13
 	case 401:

@@ -21,6 +21,7 @@ const (
 	FlagUpstreamRetryLimit        uint64 = 1 << 15
 	FlagStreamIdleTimeout         uint64 = 1 << 16
 	FlagUpstreamProtocolError     uint64 = 1 << 23
+	FlagDownstreamRemoteReset     uint64 = 1 << 28
 )
 
 // Request is what a client sends, as the filter chain sees it.
@@ -95,6 +96,7 @@ var (
 		Code: 503, Flags: FlagUpstreamOverflow, Details: "upstream_reset_before_response_started{overflow}",
 	}
 	DirectNotFound = Response{Code: 404, Details: "direct_response"}
+	NoRoute        = Response{Code: 404, Flags: FlagNoRouteFound, Details: "route_not_found"}
 )
 
 // Result is what the client got.
@@ -125,6 +127,7 @@ type Stream struct {
 	logging, hideFlags           bool
 	upstream, respPaused         bool
 	ended, failSent, responded   bool
+	bodyGiven                    bool
 	timeout                      time.Duration
 
 	code             int
@@ -195,17 +198,34 @@ func (s *Stream) requestHeadersPhase() {
 	}
 	if s.action == Continued {
 		s.reqVisible = false
+		s.requestBodyPhase()
+	} else if s.action == Paused && !stopped && s.w.t.h.cfg.HeadersStopIteration {
+		s.requestBodyPhase()
 	}
-	if len(s.reqBody) > 0 && (s.action == Continued || s.action == Paused) && s.c.vm.has("proxy_on_request_body") {
+}
+
+// requestBodyPhase gives the filter the body, once, and lets the request go on
+// unless the filter stops it there: whoever does not stop the body lets held
+// headers go as well, and a module without the callback does not.
+func (s *Stream) requestBodyPhase() {
+	v := s.c.vm
+	stop := false
+	if len(s.reqBody) > 0 && !s.bodyGiven && v.has("proxy_on_request_body") {
+		s.bodyGiven = true
 		s.bodyVisible = true
-		_, _, ok := s.c.vm.callback(s.c, "proxy_on_request_body", uint64(s.c.id), uint64(len(s.reqBody)), 1)
+		res, stopped, ok := v.callback(s.c, "proxy_on_request_body", uint64(s.c.id), uint64(len(s.reqBody)), 1)
 		s.bodyVisible = false
 		if !ok {
 			s.fail()
+			return
 		}
+		stop = stopped || res != 0
 	}
-	if s.action == Continued {
+	switch {
+	case s.action == Continued:
 		s.forward()
+	case s.action == Paused && !stop && len(s.reqBody) > 0:
+		s.resumeRequest()
 	}
 }
 
@@ -237,6 +257,12 @@ func (s *Stream) Timeout() time.Duration { return s.timeout }
 // Action is what became of the request so far.
 func (s *Stream) Action() Action { return s.action }
 
+// Answered reports whether the client has its answer: the upstream's, the
+// filter's or Envoy's own.
+func (s *Stream) Answered() bool {
+	return s.responded && !s.respPaused || s.reply != nil || s.failSent || s.action == WasReset
+}
+
 // LocalReply is what the filter answered itself, nil where it did not.
 func (s *Stream) LocalReply() *LocalReply { return s.reply }
 
@@ -246,7 +272,7 @@ func (s *Stream) RequestHeaders() Headers { return s.reqHeaders.clone() }
 func (s *Stream) resumeRequest() {
 	if s.action == Paused || s.action == "" {
 		s.action, s.reqVisible = Continued, false
-		s.forward()
+		s.requestBodyPhase()
 	}
 }
 
@@ -389,9 +415,19 @@ func (s *Stream) responsePhase() {
 // ResponsePaused reports whether the filter holds the response.
 func (s *Stream) ResponsePaused() bool { return s.respPaused }
 
-// Abort is the client leaving before an answer: no code. Envoy then says
-// DownstreamConnectionTermination, or (FACTS 15) nothing: flagsVisible picks.
-// End with Done.
+// AbortReset is an HTTP/2 client that resets its stream before an answer: no
+// code, and flags and details of its own. End with Done.
+func (s *Stream) AbortReset() {
+	s.Abort(true)
+	if s.details != nil && s.flags == FlagDownstreamDisconnect {
+		details := "http2.remote_reset"
+		s.flags, s.details = FlagDownstreamRemoteReset, &details
+	}
+}
+
+// Abort is the client's connection closing before an answer: no code. Envoy
+// then says DownstreamConnectionTermination, or (FACTS 15) nothing:
+// flagsVisible picks. End with Done.
 func (s *Stream) Abort(flagsVisible bool) {
 	if s.ended || s.reply != nil || s.failSent {
 		return

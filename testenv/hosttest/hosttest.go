@@ -29,6 +29,8 @@ type Host interface {
 	Workers() int
 	// Request starts a request on a worker and waits for nothing.
 	Request(worker int, r host.Request) Stream
+	// RequestHTTP1 starts one on an HTTP/1.1 connection of its own, to any worker.
+	RequestHTTP1(r host.Request) Stream
 	// Push applies a configuration. host.ErrRejected is a NACK.
 	Push(host.Update) error
 	// Pass lets time pass, on the clock that the host has.
@@ -47,7 +49,8 @@ type Stream interface {
 	Upstream() (host.Headers, bool)
 	// Respond is the upstream's answer.
 	Respond(host.Response)
-	// Abort is the client leaving.
+	// Abort is the client leaving: over HTTP/2 it resets the stream, over HTTP/1.1
+	// it closes the connection.
 	Abort()
 	// Done waits for what the client gets.
 	Done() host.Result
@@ -58,6 +61,8 @@ type Stream interface {
 type Options struct {
 	Config string // of the plugin: the probe runs it, commands separated by ;
 	Policy host.Policy
+	// HeadersStopIteration is allow_on_headers_stop_iteration.
+	HeadersStopIteration bool
 }
 
 // What the factory's hosts have to have.
@@ -199,8 +204,8 @@ func (w world) logs(prefix string) []string {
 // until waits for something to become true.
 func (w world) until(what string, cond func() bool) {
 	w.t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !cond(); w.Pass(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	for steps := 0; !cond(); w.Pass(5 * time.Millisecond) {
+		if steps++; steps > 1000 {
 			require.FailNow(w.t, "it never happens: "+what, "logs:\n%s", strings.Join(w.Logs(), "\n"))
 		}
 	}
@@ -220,14 +225,6 @@ func (w world) hold(worker int, more ...string) (Stream, string) {
 	s := w.Request(worker, request("pause", append([]string{"x-tag", tag}, more...)...))
 	line := w.logged("request "+tag+": ", 1)[0]
 	return s, strings.TrimPrefix(line, "held:")
-}
-
-func set(words ...string) map[string]bool {
-	m := map[string]bool{}
-	for _, w := range words {
-		m[w] = true
-	}
-	return m
 }
 
 func distinct(words []string) []string {

@@ -3,14 +3,17 @@
 package realenvoy
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,9 +32,11 @@ type HostConfig struct {
 
 	VMID                   string // "seawall", as are the plugin's name and root id
 	VMConfig, PluginConfig []byte
-	Node                   host.Node // "test-node", "test-cluster"
-	Policy                 host.Policy
-	ReloadBackoff          time.Duration // 1 s
+	// HeadersStopIteration is allow_on_headers_stop_iteration, see host.Config.
+	HeadersStopIteration bool
+	Node                 host.Node // "test-node", "test-cluster"
+	Policy               host.Policy
+	ReloadBackoff        time.Duration // 1 s
 
 	// Routes are the names that Request.Route may have.
 	Routes []Route
@@ -59,6 +64,9 @@ type Host struct {
 	envoy   *Envoy
 	edge    string // address
 	log     string // path of Envoy's log
+	logMu   sync.Mutex
+	logRead int64
+	lines   map[string][]string // by vm_id
 	workers []*Worker
 
 	gate  *gate
@@ -91,13 +99,15 @@ func NewHost(t testing.TB, cfg HostConfig) (*Host, error) {
 		cfg.ReloadBackoff = time.Second
 	}
 	Binary(t) // ends the test here where there is none
-	h := &Host{t: t, cfg: cfg, gate: newGate(t), vmID: cfg.VMID, calls: map[string]string{}}
+	h := &Host{t: t, cfg: cfg, gate: newGate(t), vmID: cfg.VMID, calls: map[string]string{}, lines: map[string][]string{}}
 	for name, handler := range cfg.Clusters {
 		h.calls[name] = callServer(t, name, handler).Listener.Addr().String()
 	}
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "plugin.wasm"), cfg.Wasm, 0o644))
-	h.write(dir, Update{Update: host.Update{VMID: cfg.VMID, PluginConfig: cfg.PluginConfig}})
+	h.write(dir, Update{
+		Update: host.Update{VMID: cfg.VMID, PluginConfig: cfg.PluginConfig}, HeadersStopIteration: cfg.HeadersStopIteration,
+	})
 	boot, err := json.Marshal(h.bootstrap(dir))
 	require.NoError(t, err)
 	h.envoy = Start(t, Config{Static: string(boot), Workers: cfg.Workers, DataDir: dir})
@@ -124,6 +134,8 @@ func (h *Host) Workers() int { return h.cfg.Workers }
 type Update struct {
 	host.Update
 	Policy host.Policy // "": HostConfig's
+	// HeadersStopIteration is allow_on_headers_stop_iteration.
+	HeadersStopIteration bool
 }
 
 // Push applies a configuration and waits for Envoy's verdict: host.ErrRejected
@@ -196,7 +208,7 @@ func (h *Host) write(dir string, u Update) {
 					"reload_config": object{"backoff": object{
 						"base_interval": seconds(h.cfg.ReloadBackoff), "max_interval": seconds(h.cfg.ReloadBackoff),
 					}},
-					"allow_on_headers_stop_iteration": true,
+					"allow_on_headers_stop_iteration": u.HeadersStopIteration,
 					"vm_config": object{
 						"vm_id": h.vmID, "runtime": "envoy.wasm.runtime.v8",
 						"code":          object{"local": object{"filename": filepath.Join(dir, "plugin.wasm")}},
@@ -226,18 +238,27 @@ func (h *Host) Metrics() map[string]uint64 {
 	return out
 }
 
-var pluginLine = regexp.MustCompile(`\[wasm\].*? wasm log seawall seawall ([^:]+): (.*)`)
+var pluginLine = regexp.MustCompile(`\[wasm\].*? wasm log (?:seawall )+(\S+): (.*)`)
 
 // Logs are what VMs with that vm_id logged, oldest first. Lines say neither
 // which VM nor when.
 func (h *Host) Logs(vmID string) []string {
-	var out []string
-	for line := range strings.Lines(readAll(h.log)) {
-		if m := pluginLine.FindStringSubmatch(strings.TrimRight(line, "\n")); m != nil && m[1] == vmID {
-			out = append(out, m[2])
+	h.t.Helper()
+	h.logMu.Lock()
+	defer h.logMu.Unlock()
+	f, err := os.Open(h.log)
+	require.NoError(h.t, err)
+	defer func() { _ = f.Close() }()
+	raw, err := io.ReadAll(io.NewSectionReader(f, h.logRead, 1<<30))
+	require.NoError(h.t, err)
+	raw = raw[:bytes.LastIndexByte(raw, '\n')+1] // a line may be half written
+	h.logRead += int64(len(raw))
+	for line := range strings.Lines(string(raw)) {
+		if m := pluginLine.FindStringSubmatch(strings.TrimRight(line, "\n")); m != nil {
+			h.lines[m[1]] = append(h.lines[m[1]], m[2])
 		}
 	}
-	return out
+	return slices.Clone(h.lines[vmID])
 }
 
 func (h *Host) dial() net.Conn {

@@ -41,6 +41,12 @@ func (h *Host) bootstrap(dir string) object {
 	full := cluster("full", h.gate.addr())
 	full["circuit_breakers"] = object{"thresholds": []any{object{"max_requests": 0, "max_connections": 0, "max_pending_requests": 0}}}
 	clusters = append(clusters, full)
+	http2 := cluster("http2", h.gate.addr())
+	http2["typed_extension_protocol_options"] = object{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": object{
+		"@type":                "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+		"explicit_http_config": object{"http2_protocol_options": object{}},
+	}}
+	clusters = append(clusters, http2)
 	for name, addr := range h.calls {
 		clusters = append(clusters, cluster(name, addr))
 	}

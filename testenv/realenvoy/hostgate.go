@@ -28,7 +28,11 @@ type gate struct {
 
 func newGate(t testing.TB) *gate {
 	g := &gate{t: t, quit: make(chan struct{}), waiting: map[string]*Stream{}}
-	g.srv = httptest.NewServer(g)
+	g.srv = httptest.NewUnstartedServer(g)
+	g.srv.Config.Protocols = new(http.Protocols)
+	g.srv.Config.Protocols.SetHTTP1(true)
+	g.srv.Config.Protocols.SetUnencryptedHTTP2(true)
+	g.srv.Start()
 	t.Cleanup(func() {
 		close(g.quit)
 		g.srv.CloseClientConnections()

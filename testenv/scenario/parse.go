@@ -33,7 +33,7 @@ type Step struct {
 	Line int
 	At   time.Duration
 	Text string // the line without its time
-	Do   any    // Send, Release, Push, Telemetry, Trap, Expect
+	Do   any    // Send, Release, Push, Telemetry, Trap, Clock, Expect
 }
 
 // Send is one or more requests.
@@ -66,6 +66,10 @@ type Telemetry struct{ Mode string }
 
 // Trap lets a worker's VM die.
 type Trap struct{ Worker int }
+
+// Clock is a step of the wall clock; timers and the script's own time go on as
+// before.
+type Clock struct{ By time.Duration }
 
 // Expect is a check of what telemetry said so far.
 type Expect struct {
@@ -187,6 +191,15 @@ func (s *Scenario) parseStep(w []string) (any, error) {
 			return nil, fmt.Errorf("trap: want worker=N")
 		}
 		return Trap{n}, nil
+	case "clock":
+		if len(w) != 2 {
+			return nil, fmt.Errorf("clock: want `clock +1h` or `clock -1h`")
+		}
+		by, err := time.ParseDuration(w[1])
+		if err != nil || by > maxAt || by < -maxAt {
+			return nil, fmt.Errorf("clock %s: want a step of at most %s", w[1], maxAt)
+		}
+		return Clock{by}, nil
 	case "expect":
 		return parseExpect(w[1:])
 	case "release":

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/seawall-mesh/seawall/filter/contract"
 )
@@ -13,10 +14,17 @@ import (
 // TelemetryCluster is the cluster that filled plans send batches to.
 const TelemetryCluster = "seawall-telemetry"
 
-// Fill completes a plan that leaves out what a scenario is not about. What is
+// StartNS is when virtual worlds start, Unix ns: Monday, 2026-01-05 10:00 UTC.
+const StartNS = 1_767_607_200_000_000_000
+
+// Fill is FillAt for a world that starts at StartNS.
+func Fill(data []byte) ([]byte, error) { return FillAt(data, StartNS) }
+
+// FillAt completes a plan that leaves out what a scenario is not about. What is
 // there stays, be it wrong. Hash and identities are hashes of the content, so
-// that a changed plan has another hash and a changed breaker starts fresh.
-func Fill(data []byte) ([]byte, error) {
+// that a changed plan has another hash and a changed breaker starts fresh. An
+// override may say {"until": "90s"}: the time since epoch, which is Unix ns.
+func FillAt(data []byte, epoch int64) ([]byte, error) {
 	var plan map[string]any
 	if err := json.Unmarshal(data, &plan); err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
@@ -30,7 +38,9 @@ func Fill(data []byte) ([]byte, error) {
 	routes, _ := plan["routes"].([]any)
 	for _, r := range routes {
 		if route, ok := r.(map[string]any); ok {
-			fillRoute(route)
+			if err := fillRoute(route, epoch); err != nil {
+				return nil, err
+			}
 		}
 	}
 	hash, err := digest(plan)
@@ -41,7 +51,7 @@ func Fill(data []byte) ([]byte, error) {
 	return json.Marshal(plan)
 }
 
-func fillRoute(route map[string]any) {
+func fillRoute(route map[string]any, epoch int64) error {
 	name, _ := route["name"].(string)
 	service, short, _ := strings.Cut(name, "/")
 	def(route, "service", service)
@@ -49,9 +59,23 @@ func fillRoute(route map[string]any) {
 	def(route, "priority", contract.Medium.String())
 	breaker, ok := route["breaker"].(map[string]any)
 	if !ok {
-		return
+		return nil
 	}
-	def(breaker, "consecutiveFailures", 5)
+	inARow := 5
+	for _, condition := range []string{"failureRate", "slowCalls"} {
+		rate, ok := breaker[condition].(map[string]any)
+		if !ok {
+			continue
+		}
+		inARow = 0
+		def(rate, "ppm", 500_000)
+		def(rate, "windowNs", int64(10e9))
+		def(rate, "minRequests", 10)
+		if condition == "slowCalls" {
+			def(rate, "thresholdNs", int64(1e9))
+		}
+	}
+	def(breaker, "consecutiveFailures", inARow)
 	def(breaker, "recoveryNs", int64(60e9))
 	def(breaker, "recoveryMaxNs", int64(300e9))
 	def(breaker, "multiplierPpm", 1_500_000)
@@ -59,9 +83,25 @@ func fillRoute(route map[string]any) {
 	def(breaker, "successes", 3)
 	def(breaker, "probeExpiryNs", int64(30e9))
 	def(breaker, "failures", []string{"5xx", "reset", "timeout", "connect-failure"})
-	if id, err := digest(breaker); err == nil {
-		def(breaker, "identity", id)
+	override := breaker["override"]
+	delete(breaker, "override") // its own identity is none
+	id, err := digest(breaker)
+	if err != nil {
+		return err
 	}
+	def(breaker, "identity", id)
+	if o, ok := override.(map[string]any); ok {
+		if until, ok := o["until"].(string); ok {
+			d, err := time.ParseDuration(until)
+			if err != nil {
+				return fmt.Errorf("plan: override: %w", err)
+			}
+			delete(o, "until")
+			def(o, "notAfterNs", epoch+int64(d))
+		}
+		breaker["override"] = o
+	}
+	return nil
 }
 
 func def(m map[string]any, key string, value any) {

@@ -53,6 +53,8 @@ type World interface {
 	Push(plan []byte) (accepted bool, err error)
 	// Trap lets a worker's VM die.
 	Trap(worker int) error
+	// Step sets the wall clock forward or back. Now and Until do not notice.
+	Step(by time.Duration) error
 	// Telemetry sets how batches fare.
 	Telemetry(mode string) error
 	// Bodies are all batches that came in, accepted or not, in order.
@@ -136,6 +138,9 @@ func (r *runner) step(step Step) error {
 		r.lossy = true
 		r.tracef(step.At, "trap")
 		return r.w.Trap(do.Worker % r.w.Workers())
+	case Clock:
+		r.tracef(step.At, "clock by %s", do.By)
+		return r.w.Step(do.By)
 	case Expect:
 		r.expect(step, do)
 	}
@@ -201,7 +206,7 @@ func (r *runner) push(step Step, do Push) error {
 	plan := r.s.Files[do.File]
 	if !strings.HasSuffix(do.File, ".raw") {
 		var err error
-		if plan, err = Fill(plan); err != nil {
+		if plan, err = FillAt(plan, r.w.Epoch()); err != nil {
 			return err
 		}
 	}
@@ -287,9 +292,9 @@ func (r *runner) finish() {
 	}
 	for _, e := range l.Events {
 		at := time.Duration(e.AtNS - r.w.Epoch())
-		line := fmt.Sprintf("%s %s/%s %s -> %s", e.Kind, e.Service, e.Route, e.From, e.To)
-		if e.Kind != "breaker" {
-			line = strings.TrimSuffix(e.Kind+" "+e.Service+"/"+e.Route, " /")
+		line := strings.TrimSuffix(e.Kind+" "+e.Service+"/"+e.Route, " /")
+		if e.To != "" {
+			line += " " + e.From + " -> " + e.To
 		}
 		if e.Cause != "" {
 			line += " cause=" + e.Cause
@@ -297,7 +302,11 @@ func (r *runner) finish() {
 		fmt.Fprintf(&r.trace, "event  %s at %s\n", line, at.Round(time.Millisecond))
 	}
 	for _, name := range sorted(l.Breakers) {
-		fmt.Fprintf(&r.trace, "breaker %s %s\n", name, l.Breakers[name].State)
+		forced := ""
+		if l.Breakers[name].Forced {
+			forced = " forced"
+		}
+		fmt.Fprintf(&r.trace, "breaker %s %s%s\n", name, l.Breakers[name].State, forced)
 	}
 	for _, name := range sorted(l.Counts) {
 		fmt.Fprintf(&r.trace, "count  %s", name)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seawall-mesh/seawall/filter/module"
 	"github.com/seawall-mesh/seawall/testenv/host"
+	"github.com/seawall-mesh/seawall/testenv/native"
 	"github.com/seawall-mesh/seawall/testenv/scenario"
 )
 
@@ -48,25 +49,38 @@ func TestScenarios(t *testing.T) {
 			plan, err := scenario.Fill(s.Files["plan.json"])
 			require.NoError(t, err)
 			for i, workers := range s.Workers {
-				trace := play(t, s, plan, workers)
+				trace := play(t, s, inGo(t, plan, workers))
 				if *update && i == 0 {
 					s.Trace = trace
 					rewrite(t, file, data, trace)
 				}
-				require.Equal(t, s.Trace, trace, "with %d workers", workers)
+				require.Equal(t, s.Trace, trace, "native, with %d workers", workers)
+				require.Equal(t, s.Trace, play(t, s, inWazero(t, plan, workers)), "wazero, with %d workers", workers)
 			}
 		})
 	}
 }
 
-func play(t *testing.T, s *scenario.Scenario, plan []byte, workers int) string {
+func inGo(t *testing.T, plan []byte, workers int) scenario.World {
+	t.Helper()
+	w, err := native.New(native.Config{Workers: workers, Plan: plan, Node: "edge-1"})
+	require.NoError(t, err)
+	return w
+}
+
+func inWazero(t *testing.T, plan []byte, workers int) scenario.World {
 	t.Helper()
 	w, err := scenario.NewHostWorld(t.Context(), scenario.HostConfig{Module: filter, Workers: workers, Plan: plan, Node: "edge-1"})
 	require.NoError(t, err)
+	return w
+}
+
+func play(t *testing.T, s *scenario.Scenario, w scenario.World) string {
+	t.Helper()
 	defer func() { require.NoError(t, w.Close()) }()
 	trace, err := scenario.Run(t.Context(), s, w)
 	require.NotErrorIs(t, err, scenario.ErrUnsupported)
-	require.NoError(t, err, "with %d workers\n%s", workers, trace)
+	require.NoError(t, err, "%T with %d workers\n%s", w, w.Workers(), trace)
 	return trace
 }
 

@@ -22,6 +22,7 @@ type Source struct {
 	Refused     *api.RefusedLoad
 	Fleet       []fleet.Node
 	BreakerList []telemetry.Breaker
+	PoolList    []telemetry.Pool
 	Rows        []telemetry.TrafficRow
 	Objectives  []slo.Status
 	StoreErr    error         // of Traffic and SLOs
@@ -46,6 +47,9 @@ func (s *Source) Nodes() []fleet.Node { return append([]fleet.Node(nil), s.Fleet
 func (s *Source) Breakers() []telemetry.Breaker {
 	return append([]telemetry.Breaker(nil), s.BreakerList...)
 }
+
+// Pools is a copy of PoolList.
+func (s *Source) Pools() []telemetry.Pool { return append([]telemetry.Pool(nil), s.PoolList...) }
 
 // Traffic is a copy of Rows, or StoreErr.
 func (s *Source) Traffic(_ context.Context, window time.Duration) ([]telemetry.TrafficRow, error) {
@@ -113,6 +117,10 @@ func Incident() *Source {
 			{Service: "fraud", Route: "check", Node: "edge-1", State: "closed"},
 			{Service: "payments", Route: "charge", Node: "edge-1", State: "open", Since: at(ago(18 * time.Second)), RetryAt: at(Now().Add(42 * time.Second)), Cause: "5xx"},
 			{Service: "payments", Route: "refund", Node: "edge-1", State: "half-open", Since: at(ago(3 * time.Second)), Cause: "timeout"},
+		},
+		PoolList: []telemetry.Pool{
+			{Service: "fraud", Pool: "checks", Node: "edge-1", Held: 2, Limit: 10, Granted: 8211},
+			{Service: "payments", Pool: "exports", Node: "edge-1", Held: 5, Waiting: 10, Limit: 5, Granted: 312, Full: 44, TimedOut: 7, MaxWait: 1480},
 		},
 		Rows: []telemetry.TrafficRow{
 			{Service: "fraud", Route: "check", Priority: "high", Total: 8211, Good: 8211, Outcomes: map[string]uint64{"ok": 8211}, Would: map[string]uint64{}, P50: ms(3.1), P95: ms(9.8), P99: ms(38)},

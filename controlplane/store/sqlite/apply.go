@@ -120,6 +120,9 @@ func (m *merged) add(row *contract.Row, id int64) {
 		for _, b := range row.Bad {
 			m.latency[latencyKey{span, start, id, slo.LatencyBad, b.LeUS}] += b.N
 		}
+		for _, b := range row.Aborted {
+			m.latency[latencyKey{span, start, id, slo.LatencyAborted, b.LeUS}] += b.N
+		}
 	}
 }
 

@@ -101,8 +101,9 @@ func applied(t *testing.T, open Open) {
 			{Outcome: "ok", N: 5}, {Outcome: "5xx", Status: 503, N: 2},
 			{Outcome: "5xx", Status: 500, N: 1}, {Outcome: "breaker-open", Degraded: true, N: 3},
 		},
-		Good: []contract.Bucket{{LeUS: 1000, N: 4}, {LeUS: -1, N: 1}},
-		Bad:  []contract.Bucket{{LeUS: 1000, N: 3}},
+		Good:    []contract.Bucket{{LeUS: 1000, N: 4}, {LeUS: -1, N: 1}},
+		Bad:     []contract.Bucket{{LeUS: 1000, N: 3}},
+		Aborted: []contract.Bucket{{LeUS: 5000, N: 2}},
 	}
 	require.Equal(t, []telemetry.Applied{{}}, apply(t, s, start, batch("a", 1, r)))
 	got := sums(t, s, now, now+1)[0]
@@ -120,6 +121,7 @@ func applied(t *testing.T, open Open) {
 	}
 	require.ElementsMatch(t, []slo.Latency{
 		bucket(slo.LatencyGood, 1000, 4), bucket(slo.LatencyGood, -1, 1), bucket(slo.LatencyBad, 1000, 3),
+		bucket(slo.LatencyAborted, 5000, 2),
 	}, got.Latency)
 	without, err := s.Sums(t.Context(), []int64{now, now + 1}, false)
 	require.NoError(t, err)

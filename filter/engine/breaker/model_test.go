@@ -19,7 +19,44 @@ type model struct {
 	successes uint32
 	opened    int64 // when
 	growth    int64
+	rests     int64 // half-open: closes without traffic
 	calls     []call
+	failed    list
+	slow      list
+}
+
+// list is a window as a list of all that came.
+type list struct {
+	from  int64 // start of bucket 0
+	calls []counted
+}
+
+type counted struct {
+	bucket int64
+	hit    bool
+}
+
+// add counts a call and reports whether the rate is reached.
+func (l *list) add(r breaker.Rate, now int64, hit bool) bool {
+	if r.PPM == 0 {
+		return false
+	}
+	width := r.WindowNS / 10
+	if n := len(l.calls); n == 0 || (now-l.from)/width-l.calls[n-1].bucket >= 10 {
+		*l = list{from: now}
+	}
+	bucket := (now - l.from) / width
+	l.calls = append(l.calls, counted{bucket, hit})
+	calls, hits := int64(0), int64(0)
+	for _, c := range l.calls {
+		if c.bucket > bucket-10 {
+			calls++
+			if c.hit {
+				hits++
+			}
+		}
+	}
+	return calls >= int64(r.Minimum) && hits*1_000_000 >= calls*r.PPM
 }
 
 type call struct {
@@ -47,7 +84,7 @@ func TestAgainstAModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := breaker.Params{
-			Threshold: rapid.Uint32Range(1, 4).Draw(t, "threshold"), Probes: rapid.Uint32Range(1, 4).Draw(t, "probes"),
+			Threshold: rapid.Uint32Range(0, 4).Draw(t, "threshold"), FailureRate: drawRate(t, "failure"), SlowCalls: drawRate(t, "slow"), Probes: rapid.Uint32Range(1, 4).Draw(t, "probes"),
 			Successes: rapid.Uint32Range(1, 4).Draw(t, "successes"), RecoveryNS: rapid.Int64Range(1, 9).Draw(t, "recovery") * step,
 			MultiplierPPM: rapid.SampledFrom([]int64{1_000_000, 1_500_000, 3_000_000}).Draw(t, "multiplier"),
 			ProbeExpiryNS: rapid.Int64Range(1, 9).Draw(t, "expiry")*step + step/2,
@@ -55,7 +92,9 @@ func TestAgainstAModel(t *testing.T) {
 		p.RecoveryMaxNS = p.RecoveryNS * rapid.Int64Range(1, 4).Draw(t, "cap")
 		m := &model{p: p}
 		var s breaker.State
+		var w breaker.Windows
 		now := int64(1e18)
+		last, was := s.Gen, s.Kind
 		t.Repeat(map[string]func(*rapid.T){
 			"wait": func(t *rapid.T) { now += rapid.Int64Range(0, 12).Draw(t, "seconds") * step },
 			"admit": func(t *rapid.T) {
@@ -71,10 +110,22 @@ func TestAgainstAModel(t *testing.T) {
 				i := rapid.IntRange(0, len(m.calls)-1).Draw(t, "call")
 				verdict := breaker.Verdict(rapid.IntRange(0, 2).Draw(t, "verdict"))
 				random := rapid.Uint64().Draw(t, "random")
-				next, moved, changed := breaker.Settle(s, p, now, random, m.calls[i].ticket, breaker.Result{Verdict: verdict})
-				require.Equal(t, changed, next != s)
+				r := breaker.Result{Verdict: verdict, Slow: rapid.Bool().Draw(t, "took long"), Cause: 7}
+				before := w
+				next, moved, changed := breaker.SettleWindowed(s, &w, &p, now, random, m.calls[i].ticket, r)
+				require.Equal(t, changed, next != s || before != w)
 				require.Equal(t, moved.Happened(), next.Gen != s.Gen)
-				m.settle(t, i, verdict, next, now)
+				if !p.Windowed() {
+					plain, plainMoved, plainChanged := breaker.Settle(s, p, now, random, m.calls[i].ticket, r)
+					require.Equal(t, []any{next, moved, changed}, []any{plain, plainMoved, plainChanged}, "the short form is the same")
+				}
+				m.settle(t, i, r, next, now)
+				s = next
+			},
+			"rest": func(t *rapid.T) {
+				next, moved := breaker.Rest(s, now)
+				require.Equal(t, moved.Happened(), next != s)
+				require.Equal(t, moved.Happened(), m.rest(now))
 				s = next
 			},
 			"": func(t *rapid.T) {
@@ -83,15 +134,47 @@ func TestAgainstAModel(t *testing.T) {
 				switch m.kind {
 				case breaker.Closed:
 					require.Equal(t, m.run, s.Failures)
+				default:
+					require.Zero(t, w, "only a closed breaker remembers rates")
+				}
+				switch m.kind {
+				case breaker.Closed:
 				case breaker.HalfOpen:
 					require.Equal(t, m.successes, s.Successes)
 					require.LessOrEqual(t, m.out(now), p.Probes, "probes out at once")
 				case breaker.Open:
 					require.Zero(t, s.Failures)
 				}
+				require.Less(t, s.Gen-last, uint64(2), "a step is one transition")
+				require.False(t, was == breaker.Closed && s.Kind == breaker.HalfOpen, "closed never jumps to half-open")
+				last, was = s.Gen, s.Kind
 			},
 		})
 	})
+}
+
+func drawRate(t *rapid.T, what string) breaker.Rate {
+	if rapid.Bool().Draw(t, what+" off") {
+		return breaker.Rate{}
+	}
+	return breaker.Rate{
+		PPM: rapid.SampledFrom([]int64{1, 333_333, 500_000, 1_000_000}).Draw(t, what+" rate"), Minimum: rapid.Uint32Range(1, 6).Draw(t, what+" minimum"),
+		WindowNS: rapid.Int64Range(1, 40).Draw(t, what+" window") * step,
+	}
+}
+
+// rest closes a half-open breaker that has had its success, and no call since.
+func (m *model) rest(now int64) bool {
+	if m.kind != breaker.HalfOpen || m.successes == 0 || now < m.rests || m.out(now) > 0 {
+		return false
+	}
+	m.close()
+	return true
+}
+
+func (m *model) close() {
+	m.kind, m.gen, m.run = breaker.Closed, m.gen+1, 0
+	m.failed, m.slow = list{}, list{}
 }
 
 func (m *model) admit(t *rapid.T, before, after breaker.State, d breaker.Decision, ticket breaker.Ticket, now int64) {
@@ -110,6 +193,11 @@ func (m *model) admit(t *rapid.T, before, after breaker.State, d breaker.Decisio
 		require.True(t, d.Admit)
 		probe = true
 	case breaker.HalfOpen:
+		if m.rest(now) {
+			require.Equal(t, breaker.Transition{From: breaker.HalfOpen, To: breaker.Closed}, d.Moved)
+			require.True(t, d.Admit)
+			break
+		}
 		require.Equal(t, m.out(now) < m.p.Probes, d.Admit)
 		if !d.Admit {
 			return
@@ -120,7 +208,7 @@ func (m *model) admit(t *rapid.T, before, after breaker.State, d breaker.Decisio
 	m.calls = append(m.calls, call{ticket: ticket, gen: m.gen, probe: probe, until: now + m.p.ProbeExpiryNS})
 }
 
-func (m *model) settle(t *rapid.T, i int, verdict breaker.Verdict, after breaker.State, now int64) {
+func (m *model) settle(t *rapid.T, i int, r breaker.Result, after breaker.State, now int64) {
 	c := &m.calls[i]
 	if c.gen != m.gen || (c.probe && c.done) {
 		return
@@ -134,20 +222,41 @@ func (m *model) settle(t *rapid.T, i int, verdict breaker.Verdict, after breaker
 		}
 	}
 	c.done = true
+	failed := r.Verdict == breaker.Failure
 	switch {
-	case m.kind == breaker.Closed && verdict == breaker.Success:
-		m.run = 0
-	case m.kind == breaker.Closed && verdict == breaker.Failure:
-		if m.run++; m.run == m.p.Threshold {
-			m.reopen(t, after, now, m.p.RecoveryNS)
-			require.Equal(t, now+m.p.RecoveryNS, after.RetryAt)
+	case r.Verdict == breaker.Neutral:
+	case m.kind == breaker.Closed:
+		if m.run++; !failed {
+			m.run = 0
 		}
-	case m.kind == breaker.HalfOpen && verdict == breaker.Success:
-		if m.successes++; m.successes == m.p.Successes {
-			m.kind, m.gen, m.run = breaker.Closed, m.gen+1, 0
+		tooMany, tooSlow := m.failed.add(m.p.FailureRate, now, failed), m.slow.add(m.p.SlowCalls, now, r.Slow)
+		inARow := m.p.Threshold > 0 && m.run == m.p.Threshold
+		if m.p.Threshold == 0 {
+			m.run = 0
 		}
-	case m.kind == breaker.HalfOpen && verdict == breaker.Failure:
+		if !inARow && !tooMany && !tooSlow {
+			return
+		}
+		m.reopen(t, after, now, m.p.RecoveryNS)
+		require.Equal(t, now+m.p.RecoveryNS, after.RetryAt)
+		switch {
+		case inARow:
+			require.EqualValues(t, 7, after.Cause)
+		case tooMany:
+			require.Equal(t, breaker.CauseFailureRate, after.Cause)
+		default:
+			require.Equal(t, breaker.CauseSlowCalls, after.Cause)
+		}
+	case failed || (r.Slow && m.p.SlowCalls.PPM > 0):
 		m.reopen(t, after, now, min(m.growth*m.p.MultiplierPPM/1_000_000, m.p.RecoveryMaxNS))
+		if !failed {
+			require.Equal(t, breaker.CauseSlowCalls, after.Cause)
+		}
+	default:
+		m.rests = now + m.growth
+		if m.successes++; m.successes == m.p.Successes {
+			m.close()
+		}
 	}
 }
 

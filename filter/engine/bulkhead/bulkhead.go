@@ -148,15 +148,31 @@ func (s *State) Claim(p Params, now int64, h Holder) Verdict {
 	return verdict
 }
 
-// Renew lets the permit of h, which is still in use, last for its HoldNS from
-// now. It reports whether there was one.
-func (s *State) Renew(now int64, h Holder) bool {
-	i := s.permit(h)
-	if i < 0 {
-		return false
+// Tend looks after what owner has in the pool: what alive does not know is
+// given back (its stream ended while the State could not be written), and a
+// permit that is still in use lasts for its HoldNS again once half of it is
+// over. Then it is a Sweep.
+func (s *State) Tend(p Params, now int64, owner uint64, alive func(stream uint32) bool) (changed bool) {
+	for i := len(s.Permits) - 1; i >= 0; i-- {
+		permit := &s.Permits[i]
+		if permit.Owner != owner {
+			continue
+		}
+		if !alive(permit.Stream) {
+			s.removePermit(i)
+			changed = true
+		} else if permit.Claimed && permit.Expiry < add(now, permit.HoldNS/2) {
+			permit.Expiry = add(now, permit.HoldNS)
+			changed = true
+		}
 	}
-	s.Permits[i].Expiry = add(now, s.Permits[i].HoldNS)
-	return true
+	for i := len(s.Waiters) - 1; i >= 0; i-- {
+		if s.Waiters[i].Owner == owner && !alive(s.Waiters[i].Stream) {
+			s.removeWaiter(i)
+			changed = true
+		}
+	}
+	return s.Sweep(p, now) || changed
 }
 
 // Sweep frees what has expired, and gives what is free to who waits. It

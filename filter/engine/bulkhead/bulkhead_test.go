@@ -91,16 +91,23 @@ func TestAGrantToADeadVMIsLostForMoments(t *testing.T) {
 	require.Equal(t, bulkhead.Full, s.Claim(p, 2+bulkhead.ClaimNS, bulkhead.Holder{Owner: 666, Stream: 1}), "were it to come after all")
 }
 
-func TestAPermitThatIsInUseIsRenewed(t *testing.T) {
+func TestTend(t *testing.T) {
 	t.Parallel()
-	p := bulkhead.Params{Limit: 1}
+	p := bulkhead.Params{Limit: 2, Queue: 9}
 	var s bulkhead.State
-	s.Acquire(p, 0, ask(0, 1))
-	require.True(t, s.Renew(9e9, h(0)))
-	require.False(t, s.Renew(9e9, h(1)))
-	require.False(t, s.Sweep(p, 18e9))
-	require.True(t, s.Sweep(p, 19e9))
-	require.Empty(t, s.Permits)
+	for i := range uint32(4) {
+		s.Acquire(p, 0, bulkhead.Request{Holder: h(i), HoldNS: 10e9})
+	}
+	s.Acquire(p, 0, bulkhead.Request{Holder: bulkhead.Holder{Owner: 8}, HoldNS: 10e9})
+	all := func(uint32) bool { return true }
+	require.False(t, s.Tend(p, 5e9, 7, all), "nothing to do")
+	require.True(t, s.Tend(p, 6e9, 7, all), "renewed: the calls are under way")
+	require.False(t, s.Sweep(p, 15e9))
+	require.True(t, s.Tend(p, 15e9, 7, func(stream uint32) bool { return stream == 1 || stream == 3 }))
+	require.Equal(t, []bulkhead.Holder{h(3)}, s.Granted, "what its owner forgot is free")
+	require.Len(t, s.Waiters, 1, "another VM's waiter is left alone")
+	require.Equal(t, bulkhead.Held, s.Claim(p, 16e9, h(3)))
+	require.True(t, s.Sweep(p, 25e9), "what nobody renews comes back")
 }
 
 func TestAPoolOfNothingRefuses(t *testing.T) {

@@ -151,15 +151,21 @@ func TestAgainstAModel(t *testing.T) {
 				want := map[phase]bulkhead.Verdict{waiting: bulkhead.Queued, holding: bulkhead.Held, gone: bulkhead.Full}[c.phase]
 				require.Equal(t, want, s.Claim(m.p, m.now, c.h))
 			},
-			"renew": func(t *rapid.T) {
-				c := some(t)
-				if c == nil || c.phase == granted {
-					return
+			"tend": func(t *rapid.T) {
+				owner := rapid.Uint64Range(1, 2).Draw(t, "vm")
+				lost := some(t)
+				for _, c := range m.calls {
+					switch {
+					case c.h.Owner != owner:
+					case c == lost:
+						m.to(c, gone)
+					case c.phase == holding && m.now-c.since > c.hold/2: // also where its time was over: nobody has looked
+						m.to(c, holding)
+					}
 				}
-				require.Equal(t, c.phase == holding, s.Renew(m.now, c.h))
-				if c.phase == holding {
-					m.to(c, holding)
-				}
+				told := m.settle()
+				s.Tend(m.p, m.now, owner, func(stream uint32) bool { return lost == nil || stream != lost.h.Stream })
+				require.Equal(t, told, append([]bulkhead.Holder(nil), s.Granted...))
 			},
 			"sweep": func(t *rapid.T) {
 				phases := func() (out []phase) {

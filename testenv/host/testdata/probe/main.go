@@ -37,6 +37,7 @@ var (
 	held     []uint32 // contexts that paused, oldest first
 	uid      string   // of this VM
 	metrics  = map[string]uint32{}
+	stopBody = map[uint32]bool{}
 )
 
 func note(s string) { events = append(events, s) }
@@ -117,6 +118,8 @@ func onRequestHeaders(ctx, n, eos uint32) uint32 {
 			action = 1
 			held = append(held, ctx)
 			out = append(out, "held:"+id(ctx))
+		} else if line == "pause-body" {
+			stopBody[ctx] = true
 		} else if line != "" {
 			out = append(out, run(ctx, line))
 		}
@@ -134,8 +137,9 @@ func onRequestHeaders(ctx, n, eos uint32) uint32 {
 //go:wasmexport proxy_on_request_body
 func onRequestBody(ctx, n, eos uint32) uint32 {
 	pinned = nil
-	if tag, st := header(0, "x-tag"); st == "ok" {
-		logText(2, "body "+tag+": eos="+id(eos))
+	logText(2, "body: eos="+id(eos))
+	if stopBody[ctx] {
+		return 1
 	}
 	return 0
 }

@@ -1,0 +1,188 @@
+package native
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/seawall-mesh/seawall/filter/plugin"
+	"github.com/seawall-mesh/seawall/testenv/host"
+	"github.com/seawall-mesh/seawall/testenv/scenario"
+)
+
+// timeoutHeader is the router's: how long the upstream may take, in ms.
+const timeoutHeader = "x-envoy-upstream-rq-timeout-ms"
+
+// stream is a request on its way.
+type stream struct {
+	w       *World
+	root    *root // nil: the VM was dead
+	id      uint32
+	req     scenario.Request
+	headers map[string]string
+	started int64
+
+	upstream, answered, failed, ended bool
+
+	code    int
+	flags   uint64
+	details string
+	grpc    int64 // -1: inferred
+	backend int64 // -1: nothing came
+	reply   scenario.Reply
+}
+
+// Send starts a request on a worker. A dead VM is replaced first, where the
+// back-off allows it.
+func (w *World) Send(worker int, r scenario.Request) (scenario.Exchange, error) {
+	t := w.threads[worker+1]
+	s := &stream{w: w, req: r, headers: map[string]string{"x-request-id": "native"}, started: w.now, grpc: -1, backend: -1}
+	if r.GRPC {
+		s.headers["content-type"] = "application/grpc"
+	}
+	if r.ID != "" {
+		s.headers["x-request-id"] = r.ID
+	}
+	if t.vm.dead {
+		if w.now-t.lastLoad < int64(time.Second)+w.rng.Int64N(int64(time.Second/2)) {
+			s.fail()
+			return s, nil
+		}
+		if err := t.load(t.plan); err != nil {
+			return nil, err
+		}
+	}
+	v := t.vm
+	v.nextID++
+	s.root, s.id = t.current, v.nextID
+	s.root.refs++
+	v.streams[s.id] = s
+	paused := false
+	v.call(s.root, s, func() { paused = v.plugin.RequestHeaders(s.id) })
+	if !paused {
+		s.forward()
+	}
+	return s, nil
+}
+
+// forward hands the request to the router, and starts the time that the plugin
+// gives it.
+func (s *stream) forward() {
+	if s.upstream || s.answered {
+		return
+	}
+	s.upstream = true
+	if ms, ok := parseInt(s.headers[timeoutHeader]); ok {
+		delete(s.headers, timeoutHeader)
+		if ms > 0 {
+			s.w.after(ms*1e6, func() { s.respond(host.RouteTimeout) })
+		}
+	}
+}
+
+// fail is what becomes of streams of a dead VM.
+func (s *stream) fail() {
+	if s.answered || s.ended {
+		return
+	}
+	s.answered, s.failed, s.code = true, true, 503
+	s.reply = scenario.Reply{Status: 503, Note: "(vm dead)", Upstream: s.upstream}
+}
+
+// respond is the router's answer.
+func (s *stream) respond(r host.Response) {
+	if s.answered || s.ended {
+		return
+	}
+	if s.root.vm.dead {
+		s.fail()
+		return
+	}
+	s.answered, s.code, s.flags, s.details = true, r.Code, r.Flags, r.Details
+	if r.Details == "" {
+		s.details = "via_upstream"
+	}
+	s.backend = s.w.now - s.started
+	if n, ok := parseInt(r.Trailers.Get("grpc-status")); ok {
+		s.grpc = n
+	}
+	s.reply = scenario.Reply{Status: r.Code, Upstream: true}
+}
+
+// local is the plugin's own answer.
+func (s *stream) local(r plugin.Response) {
+	if s.answered || s.ended {
+		return
+	}
+	s.answered, s.code, s.flags, s.details = true, r.Status, 0, r.Details
+	s.reply = scenario.Reply{Status: r.Status, Upstream: s.upstream}
+	for _, h := range r.Headers {
+		switch h[0] {
+		case "x-seawall-decision":
+			s.reply.Decision = h[1]
+		case "retry-after":
+			s.reply.RetryAfter = h[1]
+		}
+	}
+	if strings.HasPrefix(s.headers["content-type"], "application/grpc") {
+		s.grpc = int64(r.GRPC)
+		if r.GRPC < 0 {
+			s.grpc = grpcOfHTTP(r.Status)
+		}
+		s.code, s.reply.Status, s.reply.GRPCStatus = 200, 200, strconv.FormatInt(s.grpc, 10)
+	}
+}
+
+// End lets the upstream answer, if it was called, and the stream end.
+func (s *stream) End(answer string, latency time.Duration) (scenario.Reply, error) {
+	if s.ended {
+		return s.reply, nil
+	}
+	if s.upstream && !s.answered {
+		if latency > 0 {
+			s.w.advance(s.w.now + int64(latency))
+		}
+		resp, abort, err := scenario.Response(answer)
+		if err != nil {
+			return scenario.Reply{}, err
+		}
+		if !abort {
+			s.respond(resp)
+		} else if !s.answered {
+			s.flags, s.details = host.FlagDownstreamDisconnect, "downstream_remote_disconnect"
+			s.reply = scenario.Reply{Upstream: true}
+		}
+	}
+	s.ended = true
+	if s.root != nil {
+		v := s.root.vm
+		v.call(s.root, s, func() { v.plugin.StreamDone(s.id) })
+		delete(v.streams, s.id)
+		s.root.release()
+	}
+	return s.reply, nil
+}
+
+// property is what Envoy says of a stream at its start and end.
+func (s *stream) property(path string) ([]byte, bool) {
+	switch path {
+	case "xds\x00route_name":
+		return []byte(s.req.Route), !s.req.NoRoute
+	case "response\x00code":
+		return number(int64(s.code)), s.code != 0
+	case "response\x00flags":
+		return number(int64(s.flags)), true
+	case "response\x00code_details":
+		return []byte(s.details), s.details != ""
+	case "response\x00grpc_status":
+		if s.grpc >= 0 {
+			return number(s.grpc), true
+		}
+		return number(grpcOfHTTP(s.code)), s.code != 0
+	case "response\x00backend_latency":
+		return number(s.backend), s.backend >= 0
+	case "request\x00duration":
+		return number(s.w.now - s.started), true
+	}
+	return nil, false
+}
