@@ -79,6 +79,14 @@ var rules = []rule{
 		why: "a domain package declares the store that it needs and never sees an implementation",
 	},
 	{
+		from: "controlplane/override", never: []string{"controlplane/store/...", "controlplane/compile", "controlplane/xds/...", "modernc.org/..."},
+		why: "overrides are kept and ended here; app stores them and puts them into force",
+	},
+	{
+		from: "controlplane/audit", never: []string{modulePath + "/..."}, except: []string{"controlplane/audit"},
+		why: "whatever can be changed by hand writes to the audit log, so it is a leaf",
+	},
+	{
 		from: "controlplane/api", never: []string{"controlplane/store/...", "controlplane/xds/...", "controlplane/app", "modernc.org/..."},
 		why: "the API shows what it is given; app wires it",
 	},

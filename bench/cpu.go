@@ -76,9 +76,9 @@ func cpu(ctx context.Context, e effort) error {
 			return fmt.Errorf("%s: no telemetry says that its plan was in force: the figures would be those of a filter that does nothing", v.name)
 		}
 	}
-	fmt.Printf("%-36s %10s %8s %8s %8s   (%d rounds of %s)\n", "chain", "µs/request", "× bare", "min", "max", rounds, roundTime)
+	fmt.Printf("%-42s %10s %8s %8s %8s   (%d rounds of %s)\n", "chain", "µs/request", "× bare", "min", "max", rounds, roundTime)
 	for i, v := range variants {
-		fmt.Printf("%-36s %10.1f %8.3f %8.3f %8.3f\n", v.name, quantile(perRequest[i], 0.5), quantile(ratios[i], 0.5), quantile(ratios[i], 0), quantile(ratios[i], 1))
+		fmt.Printf("%-42s %10.1f %8.3f %8.3f %8.3f\n", v.name, quantile(perRequest[i], 0.5), quantile(ratios[i], 0.5), quantile(ratios[i], 0), quantile(ratios[i], 1))
 	}
 	return nil
 }

@@ -20,6 +20,8 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -57,6 +59,9 @@ func run(ctx context.Context, names []string) error {
 			return fmt.Errorf("no benchmark %q: there are engine, queue, cpu, memory and edit", name)
 		}
 	}
+	if load, busy := machineIsBusy(); busy {
+		fmt.Fprintf(os.Stderr, "bench: the machine is busy (load %s): ratios are paired, but they scatter; measure again when it is quiet\n", load)
+	}
 	for _, b := range all {
 		if len(names) > 0 && !slices.Contains(names, b.name) {
 			continue
@@ -70,6 +75,17 @@ func run(ctx context.Context, names []string) error {
 		}
 	}
 	return nil
+}
+
+// machineIsBusy looks at the load of the last minute, where the system tells it.
+func machineIsBusy() (load string, busy bool) {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "", false
+	}
+	load, _, _ = strings.Cut(string(text), " ")
+	n, err := strconv.ParseFloat(load, 64)
+	return load, err == nil && n > 0.5
 }
 
 // quantile is the q-th quantile of xs by the nearest rank.

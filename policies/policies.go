@@ -6,5 +6,5 @@ import "embed"
 
 // FS holds one folder per example.
 //
-//go:embed payments
+//go:embed payments reports
 var FS embed.FS

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
 	"github.com/seawall-mesh/seawall/controlplane/slo"
@@ -140,11 +141,7 @@ func (s *Server) overview(ctx context.Context, q query, refresh int) overviewVie
 	v.SLOs = newPanel(each(slos, viewSLO), slosErr, "seawall slo", "/slos")
 	v.Traffic = newPanel(each(traffic, viewTraffic), trafficErr, "seawall traffic --window "+v.Window, "/traffic?window="+v.Window)
 	v.Breakers = newPanel(each(breakers, func(b telemetry.Breaker) breakerView {
-		cause := b.Cause
-		if b.Forced {
-			cause = "forced by an operator"
-		}
-		return breakerView{b.Service, b.Route, dash(b.Node), b.State, Age(now, b.Since), Until(now, b.RetryAt), dash(cause), tone(b.State)}
+		return viewBreaker(now, b)
 	}), nil, "seawall breakers", "/breakers")
 	v.Nodes = newPanel(each(nodes, func(n fleet.Node) nodeView {
 		return nodeView{
@@ -168,13 +165,36 @@ func pageURL(window string, refresh int) string {
 	return u
 }
 
+func viewBreaker(now time.Time, b telemetry.Breaker) breakerView {
+	v := breakerView{b.Service, b.Route, dash(b.Node), b.State, Age(now, b.Since), Until(now, b.RetryAt), dash(b.Cause), breakerTone(b)}
+	if !b.Forced {
+		return v
+	}
+	v.Cause, v.Probes = "forced by an operator", "-"
+	if b.Until != nil {
+		v.Cause += ", ends " + Until(now, b.Until)
+	}
+	if b.Reason != "" {
+		v.Cause += ": " + shorten(b.Reason, 100)
+	}
+	return v
+}
+
+// breakerTone never takes a breaker that is held closed for a healthy one.
+func breakerTone(b telemetry.Breaker) string {
+	if b.Forced && tone(b.State) == "good" {
+		return "warn"
+	}
+	return tone(b.State)
+}
+
 // sortForReaders puts what needs a look first, then goes by name.
 func sortForReaders(nodes []fleet.Node, breakers []telemetry.Breaker, traffic []telemetry.TrafficRow, slos []slo.Status) {
 	slices.SortFunc(nodes, func(a, b fleet.Node) int {
 		return cmp.Or(urgency(string(a.State))-urgency(string(b.State)), strings.Compare(a.ID, b.ID))
 	})
 	slices.SortFunc(breakers, func(a, b telemetry.Breaker) int {
-		return cmp.Or(urgency(a.State)-urgency(b.State), strings.Compare(sortKey(a.Service, a.Route, a.Node), sortKey(b.Service, b.Route, b.Node)))
+		return cmp.Or(toneRank(breakerTone(a))-toneRank(breakerTone(b)), strings.Compare(sortKey(a.Service, a.Route, a.Node), sortKey(b.Service, b.Route, b.Node)))
 	})
 	slices.SortFunc(traffic, func(a, b telemetry.TrafficRow) int {
 		return strings.Compare(sortKey(a.Service, a.Route, a.Priority), sortKey(b.Service, b.Route, b.Priority))
@@ -203,9 +223,9 @@ func tone(state string) string {
 	return ""
 }
 
-func urgency(state string) int {
-	return slices.Index([]string{"bad", "warn", "", "good"}, tone(state))
-}
+func urgency(state string) int { return toneRank(tone(state)) }
+
+func toneRank(tone string) int { return slices.Index([]string{"bad", "warn", "", "good"}, tone) }
 
 func tiles(st Status, breakers []telemetry.Breaker, slos []slo.Status, loaded string) []tile {
 	policy := tile{"Policy", short(st.PolicyHash), counted(st.Services, "service") + ", loaded " + loaded, ""}
@@ -226,10 +246,13 @@ func tiles(st Status, breakers []telemetry.Breaker, slos []slo.Status, loaded st
 		nodes.Tone = "warn"
 	}
 
-	open := 0
+	open, forced := 0, 0
 	for _, b := range breakers {
 		if b.State != "closed" {
 			open++
+		}
+		if b.Forced {
+			forced++
 		}
 	}
 	breaker := tile{"Breakers", strconv.Itoa(open) + " not closed", "of " + strconv.Itoa(len(breakers)), "good"}
@@ -240,6 +263,12 @@ func tiles(st Status, breakers []telemetry.Breaker, slos []slo.Status, loaded st
 		breaker.Value = "all closed"
 	default:
 		breaker.Tone = "bad"
+	}
+	if forced > 0 {
+		breaker.Note += ", " + strconv.Itoa(forced) + " forced by hand"
+		if breaker.Tone == "good" {
+			breaker.Tone = "warn"
+		}
 	}
 
 	objective := tile{"Worst objective", "none", "no ServiceLevelObjective in force", ""}

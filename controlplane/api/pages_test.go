@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -29,6 +30,19 @@ func TestOverviewShowsTheIncident(t *testing.T) {
 	}
 	require.Less(t, strings.Index(body, "half-open"), strings.Index(body, ">closed<"), "trouble comes first")
 	require.NotContains(t, body, "http-equiv")
+}
+
+// TestABreakerHeldClosedIsNotTakenForHealthy: it protects nobody.
+func TestABreakerHeldClosedIsNotTakenForHealthy(t *testing.T) {
+	t.Parallel()
+	until := apitest.Now().Add(9 * time.Minute)
+	src := apitest.Incident()
+	src.BreakerList = src.BreakerList[:1] // closed
+	b := &src.BreakerList[0]
+	b.Forced, b.Reason, b.Until = true, "<b>drill</b>", &until
+	body := ask(newServer(t, src, nil), http.MethodGet, "/", nil).Body.String()
+	require.Contains(t, body, "of 1, 1 forced by hand")
+	require.Contains(t, body, "forced by an operator, ends in 9m: &lt;b&gt;drill&lt;/b&gt;")
 }
 
 func TestOverviewOfAControlPlaneThatHasJustStarted(t *testing.T) {

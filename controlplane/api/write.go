@@ -27,8 +27,7 @@ func readBody(r *http.Request, to any) error {
 	}
 	raw, err := io.ReadAll(r.Body)
 	if err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
+		if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return problemf(typeTooLarge, "the body is larger than %d bytes", large.Limit)
 		}
 		return problemf(typeInvalid, "the body broke off")

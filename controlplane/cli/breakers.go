@@ -39,11 +39,11 @@ func printBreakers(env Env, breakers []telemetry.Breaker) error {
 	var notes strings.Builder
 	noted := map[string]bool{} // an override is for all nodes
 	for _, b := range breakers {
-		cause := dash(b.Cause)
+		cause, probes := dash(b.Cause), api.Until(now, b.RetryAt)
 		if b.Forced {
-			cause = "forced"
+			cause, probes = "forced", "-"
 		}
-		t.add(b.Service, b.Route, dash(b.Node), b.State, api.Age(now, b.Since), api.Until(now, b.RetryAt), cause)
+		t.add(b.Service, b.Route, dash(b.Node), b.State, api.Age(now, b.Since), probes, cause)
 		if name := b.Service + "/" + b.Route; b.Forced && b.Until != nil && !noted[name] {
 			noted[name] = true
 			fmt.Fprintf(&notes, "\n%s is forced; that ends by itself %s\n%s\n", st.title(oneLine(name)), api.Until(now, b.Until), wrap(b.Reason, env.columns()))

@@ -321,6 +321,10 @@ func TestForcedBreakersSayWhyAndForHowLong(t *testing.T) {
 	require.Equal(t, 2, strings.Count(r.stdout, "forced\n"), r.stdout)
 	require.Equal(t, 1, strings.Count(r.stdout, "payments/charge is forced; that ends by itself in 9m"), r.stdout)
 	require.Contains(t, r.stdout, "provider [2J is migrating")
+
+	src.BreakerList[1].State = "closed"
+	r = run(t, nil, "status", "--admin", serveAPI(t, src, true))
+	require.Contains(t, r.stdout, "breakers  3, payments/charge forced closed, payments/charge forced open")
 }
 
 func TestColourOnlyOnATerminalThatWantsIt(t *testing.T) {

@@ -133,8 +133,11 @@ func (o overview) breakerLine(st style) string {
 	}
 	var troubled []string
 	for _, b := range o.breakers {
-		if b.State != "closed" {
-			troubled = append(troubled, oneLine(b.Service+"/"+b.Route)+" "+st.state(b.State))
+		switch name := oneLine(b.Service + "/" + b.Route); {
+		case b.Forced:
+			troubled = append(troubled, name+" "+st.warn("forced")+" "+st.state(b.State))
+		case b.State != "closed":
+			troubled = append(troubled, name+" "+st.state(b.State))
 		}
 	}
 	return count(st, len(o.breakers), troubled, "all closed")

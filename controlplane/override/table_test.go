@@ -107,7 +107,7 @@ func TestAnOverrideEndsByItself(t *testing.T) {
 		require.False(t, still)
 		<-time.After(2 * time.Hour)
 		synctest.Wait()
-		require.Equal(t, "", w.pushed()[3])
+		require.Empty(t, w.pushed()[3])
 		require.Equal(t, []string{
 			"breaker-open breakers/payments/charge by ada", "breaker-closed breakers/payments/refund by ada",
 			"breaker-override-expired breakers/payments/charge by seawall", "breaker-override-expired breakers/payments/refund by seawall",

@@ -183,10 +183,7 @@ func TestProbesAreExactUnderPressure(t *testing.T) {
 			// Two rounds of failing probes, and one of good ones.
 			for round := range 3 {
 				want := before + allowed*(round+1)
-				eventually(t, soon, func() (bool, string) {
-					calls := g.calls("/probed")
-					return calls >= want, fmt.Sprintf("%d calls in round %d, of %d", calls, round, want)
-				})
+				g.awaitCalls(t, "/probed", want)
 				p.awaitRefused(t, 10*clients)
 				require.Equal(t, allowed, g.holds("/probed"))
 				require.Equal(t, want, g.calls("/probed"), "calls in round %d", round)

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 const (
@@ -41,6 +43,7 @@ type guest struct {
 	header     http.Header
 	at         time.Time
 	leave      chan int // status; 0 breaks the connection
+	told       bool     // to leave
 }
 
 func newGate(t testing.TB) *gate {
@@ -88,10 +91,10 @@ func (g *gate) enter(v *guest) {
 	g.byPath[v.path]++
 	g.came = append(g.came, v)
 	if status, open := g.opened[v.path]; open {
-		v.leave <- status
+		v.tell(status)
 	}
 	if v.header.Get(headerTake) == "reset" {
-		v.leave <- 0
+		v.tell(0)
 	}
 	if _, excused := g.excuses[v.call]; excused {
 		return
@@ -130,12 +133,20 @@ func (g *gate) letGo(path string, n, status int) (let int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, v := range g.inside {
-		if let < n && strings.HasPrefix(v.path, path) && len(v.leave) == 0 {
-			v.leave <- status
+		if let < n && strings.HasPrefix(v.path, path) && v.tell(status) {
 			let++
 		}
 	}
 	return let
+}
+
+func (v *guest) tell(status int) bool {
+	if v.told {
+		return false
+	}
+	v.told = true
+	v.leave <- status
+	return true
 }
 
 // open lets go whoever is inside, and answers all that come at once.
@@ -213,6 +224,15 @@ func (g *gate) awaitHolds(t testing.TB, path string, n int) {
 		now := g.holds(path)
 		return now == n, fmt.Sprintf("%d calls of %s inside, not %d", now, path, n)
 	})
+}
+
+func (g *gate) awaitCalls(t testing.TB, path string, n int) {
+	t.Helper()
+	eventually(t, soon, func() (bool, string) {
+		now := g.calls(path)
+		return now >= n, fmt.Sprintf("%d calls of %s, not %d", now, path, n)
+	})
+	require.Equal(t, n, g.calls(path), "calls of %s", path)
 }
 
 // errand is a call that may take long.

@@ -180,8 +180,8 @@ func TestPoolResizedByAnEdit(t *testing.T) {
 		require.Equal(t, 5, g.calls("/work"), "calls after %d have left", left+1)
 	}
 	require.Equal(t, 1, g.letGo("/work", 1, http.StatusOK))
-	g.awaitHolds(t, "/work", 2)
-	require.Equal(t, 6, g.calls("/work"))
+	g.awaitCalls(t, "/work", 6)
+	require.Equal(t, 2, g.holds("/work"))
 	u.awaitWaiting("work", 6)
 
 	// A policy without the pool limits nobody: who waits goes on.
@@ -241,10 +241,7 @@ func TestPoolOfClientsThatLeave(t *testing.T) {
 		for _, hangUp := range leave[:2] {
 			hangUp()
 		}
-		eventually(t, soon, func() (bool, string) {
-			calls := g.calls("/work")
-			return calls == 5*round+4, fmt.Sprintf("%d calls in round %d", calls, round)
-		})
+		g.awaitCalls(t, "/work", 5*round+4)
 		for range stay {
 			eventually(t, soon, func() (bool, string) { return g.letGo("/work", 1, http.StatusOK) == 1, "nobody is inside" })
 		}

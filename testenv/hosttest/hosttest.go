@@ -227,6 +227,15 @@ func (w world) hold(worker int, more ...string) (Stream, string) {
 	return s, strings.TrimPrefix(line, "held:")
 }
 
+// gone waits until the first worker's VM has dropped a context. After a push Envoy keeps
+// an idle one for some milliseconds.
+func (w world) gone(ctx string) {
+	w.t.Helper()
+	w.until("context "+ctx+" is done", func() bool {
+		return strings.Contains(w.do(0, "events")+",", ",done "+ctx+",delete "+ctx+",")
+	})
+}
+
 func distinct(words []string) []string {
 	words = slices.Clone(words)
 	slices.Sort(words)

@@ -37,7 +37,7 @@ var lifecycleCases = []conformance{
 		vm := w.do(0, "vm")
 		require.NoError(w.t, w.Push(host.Update{PluginConfig: []byte("log bb")}))
 		require.Equal(w.t, vm, w.do(0, "vm"))
-		w.until("the old context is done", func() bool { return strings.Contains(w.do(0, "events"), ",done 1,delete 1") })
+		w.gone("1")
 		require.Contains(w.t, w.do(0, "events"), "create 1/0,vmstart 1,configure 1 5,create 2/1,log 2,done 2,delete 2,create 3/0,vmstart 3,configure 3 6")
 		require.Contains(w.t, w.do(0, "events"), "create 4/3,log 4,done 4,delete 4")
 	}},
@@ -48,7 +48,7 @@ var lifecycleCases = []conformance{
 		require.NotContains(w.t, w.do(0, "events"), "done 1")
 		s.Respond(host.Response{})
 		s.Done()
-		w.until("the old context is done", func() bool { return strings.Contains(w.do(0, "events"), ",done 1,delete 1") })
+		w.gone("1")
 		require.Contains(w.t, w.do(0, "events"), "log 2,done 2,delete 2")
 	}},
 	{name: "A, B, A while a stream holds the first: taken up again without a callback", opt: Options{Config: "log a"}, run: func(w world) {
@@ -56,7 +56,7 @@ var lifecycleCases = []conformance{
 		s.Upstream()
 		require.NoError(w.t, w.Push(host.Update{PluginConfig: []byte("log bb")}))
 		require.NoError(w.t, w.Push(host.Update{PluginConfig: []byte("log a")}))
-		w.until("the second context is done", func() bool { return strings.Contains(w.do(0, "events"), ",done 3,delete 3") })
+		w.gone("3")
 		events := w.do(0, "events")
 		require.Equal(w.t, 2, strings.Count(events, "configure"), "no third: %s", events)
 		require.NotContains(w.t, events, "done 1,")
@@ -64,11 +64,14 @@ var lifecycleCases = []conformance{
 		s.Respond(host.Response{})
 		s.Done()
 	}},
-	{name: "A, B, A with nothing in flight is a third start", opt: Options{Config: "log a"}, run: func(w world) {
+	// Without a stream that holds it Envoy still keeps the first context for some
+	// milliseconds: a quick return may find it, without a callback, or not.
+	{name: "A, B, A once the first is done is a third start", opt: Options{Config: "log a"}, run: func(w world) {
 		require.NoError(w.t, w.Push(host.Update{PluginConfig: []byte("log bb")}))
+		w.gone("1")
 		require.NoError(w.t, w.Push(host.Update{PluginConfig: []byte("log a")}))
-		w.until("the second context is done", func() bool { return strings.Contains(w.do(0, "events"), ",done 2,delete 2") })
-		require.Contains(w.t, w.do(0, "events"), "create 3/0,vmstart 3,configure 3 5")
+		w.gone("2")
+		require.Equal(w.t, 3, strings.Count(w.do(0, "events"), "configure"))
 	}},
 	{name: "refused by the canary: nothing changes, the next good one works", opt: Options{Config: "log a"}, run: func(w world) {
 		vm := w.do(0, "vm")
@@ -98,8 +101,9 @@ var lifecycleCases = []conformance{
 		require.Contains(w.t, w.do(0, "events"), "delete 1,")
 	}},
 	{name: "each worker has a VM of its own", run: func(w world) {
-		require.NotEqual(w.t, w.do(0, "vm"), w.do(1, "vm"))
-		require.Equal(w.t, w.do(0, "vm"), w.do(0, "vm"))
+		first := w.do(0, "vm")
+		require.NotEqual(w.t, first, w.do(1, "vm"))
+		require.Equal(w.t, first, w.do(0, "vm"), "and keeps it")
 	}},
 }
 
@@ -187,10 +191,10 @@ var trapCases = []conformance{
 
 // Calls out (filter 8, FACTS 7).
 var callCases = []conformance{
-	callCase("an answer comes to the root context", "callpath "+Cluster+" 2000 /x", "ok:", `to 1: 200 got body`),
-	callCase("an upstream's 503", "callpath "+Cluster+" 2000 /unavailable", "ok:", `to 1: 503 sorry`),
-	callCase("a refused connection is a made-up 503", "callpath "+RefusedCluster+" 2000 /x", "ok:", `to 1: 503 upstream connect error`),
-	callCase("a timeout is a made-up 504", "callpath "+Cluster+" 200 /hang", "ok:", `to 1: 504 upstream request timeout`),
+	callCase("an answer comes to the root context", "callpath "+Cluster+" 2000 /x", `to 1: 200 got body`),
+	callCase("an upstream's 503", "callpath "+Cluster+" 2000 /unavailable", `to 1: 503 sorry`),
+	callCase("a refused connection is a made-up 503", "callpath "+RefusedCluster+" 2000 /x", `to 1: 503 upstream connect error`),
+	callCase("a timeout is a made-up 504", "callpath "+Cluster+" 200 /hang", `to 1: 504 upstream request timeout`),
 	command("no such cluster, no callback", "callpath nowhere 1000 /x", "badarg:0"),
 	command("without a path", "badcall "+Cluster, "badarg:0"),
 	{name: "with the old context its unanswered calls are cancelled", opt: Options{Config: "log a"}, run: func(w world) {
@@ -201,9 +205,9 @@ var callCases = []conformance{
 	}},
 }
 
-func callCase(name, cmd, out, want string) conformance {
+func callCase(name, cmd, want string) conformance {
 	return conformance{name: name, opt: Options{Config: "log a"}, run: func(w world) {
-		require.Contains(w.t, w.do(0, cmd), out)
+		require.Contains(w.t, w.do(0, cmd), "ok:")
 		require.Contains(w.t, w.logged("answer ", 1)[0], want)
 	}}
 }

@@ -123,11 +123,11 @@ var queueCases = []conformance{
 		require.NotContains(w.t, workers, woken[0])
 	}},
 	{name: "a wake from another worker lets a held request go", run: func(w world) {
-		tok := token(w, w.do(0, "regq mine"))
-		s, ctx := w.hold(0)
+		tok := token(w, w.do(1, "regq mine"))
+		s, ctx := w.hold(1)
 		_, reached := s.Upstream()
 		require.False(w.t, reached)
-		require.Equal(w.t, "ok", w.do(1, "enq "+tok+" !effective,"+ctx+"+resume,0"))
+		require.Equal(w.t, "ok", w.do(0, "enq "+tok+" !effective,"+ctx+"+resume,0"))
 		_, reached = s.Upstream()
 		require.True(w.t, reached)
 		require.Equal(w.t, []string{"ok | ok"}, w.logs("woken: "))
@@ -147,6 +147,7 @@ var queueCases = []conformance{
 	{name: "after a push nobody gets the wake until the new context registers", run: func(w world) {
 		tok := token(w, w.do(0, "regq q"))
 		require.NoError(w.t, w.Push(host.Update{PluginConfig: []byte("log b")}))
+		w.gone("1")
 		w.do(0, "enq "+tok+" m1")
 		w.Pass(50 * time.Millisecond)
 		require.Empty(w.t, w.logs("queue "+tok+": "))
@@ -196,7 +197,7 @@ var tickCases = []conformance{
 		require.Equal(w.t, []string{old}, distinct(w.logged("tick: ", before+3)[before:]))
 		s.Respond(host.Response{})
 		s.Done()
-		w.Pass(50 * time.Millisecond)
+		w.gone(old)
 		before = len(w.logs("tick: "))
 		w.Pass(100 * time.Millisecond)
 		require.Len(w.t, w.logs("tick: "), before, "and then no more")

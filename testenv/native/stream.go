@@ -21,6 +21,7 @@ type stream struct {
 	req     scenario.Request
 	headers map[string]string
 	started int64
+	timeout int64 // ms that the plugin gave the upstream, 0: none
 
 	upstream, answered, failed, ended bool
 
@@ -42,6 +43,9 @@ func (w *World) Send(worker int, r scenario.Request) (scenario.Exchange, error) 
 	}
 	if r.ID != "" {
 		s.headers["x-request-id"] = r.ID
+	}
+	for _, h := range r.Headers {
+		s.headers[h.Key] = h.Value
 	}
 	if t.vm.dead {
 		if w.now-t.lastLoad < int64(time.Second)+w.rng.Int64N(int64(time.Second/2)) {
@@ -74,7 +78,7 @@ func (s *stream) forward() {
 	s.upstream = true
 	if ms, ok := parseInt(s.headers[timeoutHeader]); ok {
 		delete(s.headers, timeoutHeader)
-		if ms > 0 {
+		if s.timeout = ms; ms > 0 {
 			s.w.after(ms*1e6, func() { s.respond(host.RouteTimeout) })
 		}
 	}
@@ -138,6 +142,15 @@ func (s *stream) End(answer string, latency time.Duration) (scenario.Reply, erro
 	if s.ended {
 		return s.reply, nil
 	}
+	if answer == "abort" && s.State() == "waiting" {
+		s.w.advance(s.w.now + int64(latency))
+	}
+	for waited := time.Duration(0); answer != "abort" && s.State() == "waiting" && waited < waitLimit; waited += waitStep {
+		s.w.advance(s.w.now + int64(waitStep))
+	}
+	if answer == "abort" && s.State() == "waiting" {
+		s.flags, s.details = host.FlagDownstreamDisconnect, "downstream_remote_disconnect"
+	}
 	if s.upstream && !s.answered {
 		if latency > 0 {
 			s.w.advance(s.w.now + int64(latency))
@@ -161,6 +174,31 @@ func (s *stream) End(answer string, latency time.Duration) (scenario.Reply, erro
 		s.root.release()
 	}
 	return s.reply, nil
+}
+
+// How long End waits for a request that the plugin holds, and in which steps.
+const (
+	waitStep  = 10 * time.Millisecond
+	waitLimit = 10 * time.Minute
+)
+
+// State says where the request is.
+func (s *stream) State() string {
+	switch {
+	case s.answered:
+		return "answered"
+	case s.upstream:
+		return "upstream"
+	}
+	return "waiting"
+}
+
+// Sent is a header of the request.
+func (s *stream) Sent(name string) string {
+	if name == timeoutHeader && s.timeout > 0 { // the router takes it away
+		return strconv.FormatInt(s.timeout, 10)
+	}
+	return s.headers[name]
 }
 
 // property is what Envoy says of a stream at its start and end.

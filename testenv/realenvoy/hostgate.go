@@ -76,10 +76,10 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // respond does to Envoy what makes it report this response.
 func respond(w http.ResponseWriter, r host.Response) {
-	switch {
-	case r.Flags == host.FlagUpstreamConnectionClosed:
+	switch r.Flags {
+	case host.FlagUpstreamConnectionClosed:
 		panic(http.ErrAbortHandler)
-	case r.Flags == host.FlagUpstreamProtocolError: // breaks off in the body
+	case host.FlagUpstreamProtocolError: // breaks off in the body
 		w.Header().Set("content-length", "1000")
 		w.WriteHeader(r.Code)
 		_, _ = io.WriteString(w, "the beginning")

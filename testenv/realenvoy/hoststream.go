@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/net/http2"
 
 	"github.com/seawall-mesh/seawall/testenv/host"
 )
@@ -35,7 +34,10 @@ type Worker struct {
 
 func newWorker(h *Host, index int) *Worker {
 	h.t.Helper()
-	conn, err := (&http2.Transport{AllowHTTP: true, DisableCompression: true}).NewClientConn(h.dial())
+	tr := &http.Transport{DisableCompression: true, Protocols: new(http.Protocols)}
+	tr.Protocols.SetUnencryptedHTTP2(true)
+	tr.DialContext = func(context.Context, string, string) (net.Conn, error) { return h.dial(), nil }
+	conn, err := tr.NewClientConn(context.Background(), "http", h.edge)
 	require.NoError(h.t, err)
 	return &Worker{h: h, index: index, trip: conn}
 }
@@ -135,9 +137,7 @@ func (s *Stream) run(trip http.RoundTripper, req *http.Request) {
 	s.resp.Status = resp.StatusCode
 	s.resp.Headers = append(host.H(":status", strings.Fields(resp.Status)[0]), headersOf(resp.Header)...)
 	s.resp.Body, s.err = io.ReadAll(resp.Body)
-	for _, t := range headersOf(resp.Trailer) {
-		s.resp.Headers = append(s.resp.Headers, t)
-	}
+	s.resp.Headers = append(s.resp.Headers, headersOf(resp.Trailer)...)
 }
 
 func (s *Stream) arrive(hs host.Headers, body []byte) {

@@ -13,6 +13,7 @@
 // The script:
 //
 //	workers 1 2                                                  # run with each of these
+//	envoy: yes                                                   # also in a real Envoy, in real time
 //	mask retry-after                                             # re-opened breakers have jitter
 //	at 0s: 5x POST payments/charge upstream=503 -> 503
 //	at 1s: worker=1 POST payments/charge -> 503 breaker-open retry-after=59
@@ -25,6 +26,10 @@
 //	at 9s: expect breaker payments/charge open
 //	at 9s: expect count payments/charge 5xx=5 breaker-open=1
 //	at 9s: expect counter panics=0
+//	at 9s: hold=a GET payments/x header=x-deadline-ms:500
+//	at 9s: expect held a waiting                                 # waiting | upstream | answered
+//	at 9s: expect sent a x-seawall-deadline-ms=400               # a header as the upstream sees it
+//	at 9s: expect pool payments/db granted=3 full=1 timedOut=0   # also held, waiting, limit
 //
 // Without worker= the requests of a script go to the workers in turn; a
 // worker's number is taken modulo the number of workers. In every run the

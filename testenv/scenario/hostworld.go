@@ -125,11 +125,50 @@ func (w *HostWorld) Send(worker int, r Request) (Exchange, error) {
 	if r.ID != "" {
 		req.Headers = append(req.Headers, host.H("x-request-id", r.ID)...)
 	}
+	for _, h := range r.Headers {
+		req.Headers = append(req.Headers, host.H(h.Key, h.Value)...)
+	}
 	return &hostExchange{w, w.Host.Worker(worker).Request(req)}, nil
 }
 
+// State says where the request is.
+func (e *hostExchange) State() string {
+	switch {
+	case e.s.Answered():
+		return "answered"
+	case e.s.Action() == host.Paused:
+		return "waiting"
+	}
+	return "upstream"
+}
+
+// Sent is a header of the request.
+func (e *hostExchange) Sent(name string) string {
+	if name == timeoutHeader { // the router takes it away
+		if d := e.s.Timeout(); d > 0 {
+			return strconv.FormatInt(d.Milliseconds(), 10)
+		}
+	}
+	return e.s.RequestHeaders().Get(name)
+}
+
+const (
+	timeoutHeader = "x-envoy-upstream-rq-timeout-ms"
+	waitStep      = 10 * time.Millisecond
+	waitLimit     = 10 * time.Minute
+)
+
 // End lets the upstream answer, if it was called.
 func (e *hostExchange) End(answer string, latency time.Duration) (Reply, error) {
+	if answer == "abort" && e.State() == "waiting" {
+		e.w.Host.Advance(latency)
+		if e.State() == "waiting" {
+			e.s.Abort(true)
+		}
+	}
+	for waited := time.Duration(0); answer != "abort" && e.State() == "waiting" && waited < waitLimit; waited += waitStep {
+		e.w.Host.Advance(waitStep)
+	}
 	if a := e.s.Action(); a == host.Continued || a == host.Bypassed {
 		if latency > 0 {
 			e.w.Host.Advance(latency)

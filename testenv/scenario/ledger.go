@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/seawall-mesh/seawall/filter/contract"
 )
@@ -16,6 +17,7 @@ type Ledger struct {
 	Breakers    map[string]contract.BreakerState // by "service/route"
 	Events      []contract.Event                 // in order of time
 	Counters    map[string]contract.Counters     // by vm
+	Pools       map[string]map[string]PoolWord   // by "service/pool" and vm
 	Undelivered bool                             // the last batch of some VM was not accepted
 }
 
@@ -23,7 +25,7 @@ type Ledger struct {
 // promises: one (node, vm, seq) has one content for ever, and no gaps. The
 // error names the delivery.
 func Read(deliveries []Delivery) (*Ledger, error) {
-	l := &Ledger{Counts: map[string]map[string]uint64{}, Breakers: map[string]contract.BreakerState{}, Counters: map[string]contract.Counters{}}
+	l := &Ledger{Counts: map[string]map[string]uint64{}, Breakers: map[string]contract.BreakerState{}, Counters: map[string]contract.Counters{}, Pools: map[string]map[string]PoolWord{}}
 	type key struct {
 		node, vm string
 		seq      uint64
@@ -106,12 +108,55 @@ func (l *Ledger) add(b contract.Batch) {
 			l.Counts[name][c.Outcome] += c.N
 		}
 	}
+	for _, s := range b.Pools {
+		name := s.Service + "/" + s.Pool
+		if l.Pools[name] == nil {
+			l.Pools[name] = map[string]PoolWord{}
+		}
+		l.Pools[name][b.VM] = PoolWord{s, b.AtNS}
+	}
 	for _, s := range b.Breakers {
 		name := s.Service + "/" + s.Route
 		if old, known := l.Breakers[name]; !known || s.Gen >= old.Gen {
 			l.Breakers[name] = s
 		}
 	}
+}
+
+// PoolWord is what a VM said last of a pool, and when.
+type PoolWord struct {
+	contract.PoolState
+	AtNS int64
+}
+
+// Pool is a member of a pool's state by its JSON name: the newest word on what
+// is in it, the sum of what the VMs have done there.
+func (l *Ledger) Pool(name, member string) string {
+	var sum uint64
+	var newest PoolWord
+	for _, w := range l.Pools[name] {
+		if w.AtNS >= newest.AtNS {
+			newest = w
+		}
+		sum += map[string]uint64{"granted": w.Granted, "full": w.Full, "timedOut": w.TimedOut}[member]
+	}
+	switch member {
+	case "held":
+		sum = uint64(newest.Held)
+	case "waiting":
+		sum = uint64(newest.Waiting)
+	case "limit":
+		sum = uint64(newest.Limit)
+	}
+	return strconv.FormatUint(sum, 10)
+}
+
+// count is how many requests of a route were counted, whatever their outcome.
+func (l *Ledger) count(route string) (n uint64) {
+	for _, c := range l.Counts[route] {
+		n += c
+	}
+	return n
 }
 
 // Counter sums one of the cumulative counters over all VMs, by its JSON name.

@@ -23,6 +23,7 @@ type Scenario struct {
 	Title   string // the first line of the description
 	Workers []int  // the numbers of workers to run with
 	Steps   []Step
+	Envoy   bool // it takes few seconds and nothing that a real Envoy cannot do
 	Mask    bool // the trace leaves out Retry-After, which has jitter
 	Files   map[string][]byte
 	Trace   string
@@ -90,6 +91,8 @@ type Want struct {
 // Answers are the words for upstream= beside a status.
 var Answers = []string{"reset", "timeout", "refused", "no-healthy", "overflow", "mid-reset", "abort"}
 
+var heldStates = []string{"waiting", "upstream", "answered"}
+
 var telemetryModes = []string{"up", "down", "503", "400", "hang", "lost"}
 
 // Parse reads a scenario. The error names the line of the script.
@@ -133,6 +136,10 @@ func (s *Scenario) line(n int, line string) error {
 			}
 			s.Workers = append(s.Workers, k)
 		}
+		return nil
+	}
+	if line == "envoy: yes" {
+		s.Envoy = true
 		return nil
 	}
 	if line == "mask retry-after" {
@@ -227,7 +234,7 @@ func (s *Scenario) parsePush(w, want []string) (any, error) {
 
 func parseExpect(w []string) (any, error) {
 	if len(w) < 2 {
-		return nil, fmt.Errorf("expect: want breaker, count or counter")
+		return nil, fmt.Errorf("expect: want breaker, count, counter, pool, held or sent")
 	}
 	e := Expect{Kind: w[0]}
 	switch e.Kind {
@@ -237,13 +244,19 @@ func parseExpect(w []string) (any, error) {
 		}
 		e.Subject, e.Values = w[1], []KV{{"state", w[2]}}
 		return e, nil
-	case "count":
+	case "held":
+		if len(w) != 3 || !slices.Contains(heldStates, w[2]) {
+			return nil, fmt.Errorf("expect held: want NAME and one of %v", heldStates)
+		}
+		e.Subject, e.Values = w[1], []KV{{"state", w[2]}}
+		return e, nil
+	case "count", "pool", "sent":
 		e.Subject = w[1]
 		w = w[2:]
 	case "counter":
 		w = w[1:]
 	default:
-		return nil, fmt.Errorf("expect %s: want breaker, count or counter", e.Kind)
+		return nil, fmt.Errorf("expect %s: want breaker, count, counter, pool, held or sent", e.Kind)
 	}
 	for _, kv := range w {
 		k, v, ok := strings.Cut(kv, "=")
@@ -324,8 +337,14 @@ func (s Send) rest(w, want []string) (any, error) {
 			s.Request.GRPC = true
 		case "id":
 			s.Request.ID = v
+		case "header":
+			name, value, ok := strings.Cut(v, ":")
+			if !ok || name == "" {
+				return nil, fmt.Errorf("header=%s: want header=NAME:VALUE", v)
+			}
+			s.Request.Headers = append(s.Request.Headers, KV{name, value})
 		default:
-			err = fmt.Errorf("%q is not known: want upstream=, latency=, grpc or id=", kv)
+			err = fmt.Errorf("%q is not known: want upstream=, latency=, grpc, id= or header=", kv)
 		}
 		if err != nil {
 			return nil, err

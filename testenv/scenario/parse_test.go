@@ -27,6 +27,10 @@ at 1s: telemetry lost
 at 1s: trap worker=3
 at 2s: expect count payments/charge 5xx=5 ok=1
 at 2s: expect breaker payments/charge open
+at 2s: hold=b GET a/b header=x-deadline-ms:5 header=x:a=b:c
+at 2s: expect held b waiting
+at 2s: expect sent b x-seawall-deadline-ms=5 x=
+at 2s: expect pool a/db held=1
 -- trace --
 old
 `))
@@ -49,6 +53,13 @@ old
 		scenario.Trap{Worker: 3},
 		scenario.Expect{Kind: "count", Subject: "payments/charge", Values: []scenario.KV{{Key: "5xx", Value: "5"}, {Key: "ok", Value: "1"}}},
 		scenario.Expect{Kind: "breaker", Subject: "payments/charge", Values: []scenario.KV{{Key: "state", Value: "open"}}},
+		scenario.Send{
+			Times: 1, Worker: -1, Request: scenario.Request{Method: "GET", Route: "a/b", Headers: []scenario.KV{{Key: "x-deadline-ms", Value: "5"}, {Key: "x", Value: "a=b:c"}}},
+			Hold: "b", Answer: "200",
+		},
+		scenario.Expect{Kind: "held", Subject: "b", Values: []scenario.KV{{Key: "state", Value: "waiting"}}},
+		scenario.Expect{Kind: "sent", Subject: "b", Values: []scenario.KV{{Key: "x-seawall-deadline-ms", Value: "5"}, {Key: "x", Value: ""}}},
+		scenario.Expect{Kind: "pool", Subject: "a/db", Values: []scenario.KV{{Key: "held", Value: "1"}}},
 	}, got)
 }
 
@@ -69,7 +80,9 @@ func TestParseErrors(t *testing.T) {
 		{"no such file", "at 0s: push x.json", "no such file"},
 		{"telemetry", "at 0s: telemetry off", "want one of"},
 		{"several held", "at 0s: 2x hold=a GET a/b", "one request has one name"},
-		{"expect", "at 0s: expect weather sunny", "want breaker, count or counter"},
+		{"expect", "at 0s: expect weather sunny", "want breaker, count, counter, pool, held or sent"},
+		{"held", "at 0s: expect held a gone", "one of [waiting upstream answered]"},
+		{"header", "at 0s: GET a/b header=x", "want header=NAME:VALUE"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := scenario.Parse([]byte("-- script --\n" + tc.script + "\n"))

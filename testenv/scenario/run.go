@@ -24,6 +24,7 @@ type Request struct {
 	NoRoute bool
 	GRPC    bool
 	ID      string // x-request-id; "" lets the edge make one
+	Headers []KV   // more headers
 }
 
 // Reply is what the client got.
@@ -64,6 +65,13 @@ type World interface {
 
 // Exchange is a request in flight.
 type Exchange interface {
+	// State is waiting while the filter holds the request, upstream once it was
+	// sent on, and answered when the client has an answer.
+	State() string
+	// Sent is a header of the request as it stands.
+	Sent(name string) string
+	// End lets the request end, a waiting one once it was sent on or answered;
+	// an answer of "abort" is a client that leaves.
 	End(answer string, latency time.Duration) (Reply, error)
 }
 
@@ -71,6 +79,11 @@ type Exchange interface {
 type Delivery struct {
 	Body     []byte
 	Accepted bool // stored, whether or not the filter hears of it
+}
+
+// Settler is a World in real time: it need not wait for longer than until done.
+type Settler interface {
+	Settle(done func() bool) error
 }
 
 // settle is how long a run goes on after its last step, for batches to arrive.
@@ -102,11 +115,32 @@ func Run(_ context.Context, s *Scenario, w World) (string, error) {
 		}
 		last = step.At
 	}
-	if err := w.Until(max(last, w.Now()) + settle); err != nil {
+	if err := r.settle(last); err != nil {
 		return r.trace.String(), err
 	}
 	r.finish()
 	return r.trace.String(), errors.Join(r.errs...)
+}
+
+// settle waits for batches.
+func (r *runner) settle(last time.Duration) error {
+	if w, ok := r.w.(Settler); ok {
+		return w.Settle(r.allCounted)
+	}
+	return r.w.Until(max(last, r.w.Now()) + settle)
+}
+
+func (r *runner) allCounted() bool {
+	l, err := Read(r.w.Bodies())
+	if err != nil || l.Undelivered {
+		return err != nil // it will not get better
+	}
+	for route, n := range r.sent {
+		if strings.Contains(route, "/") && l.count(route) != n {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *runner) failf(step Step, format string, args ...any) {
@@ -248,17 +282,53 @@ func (r *runner) check(step Step, want *Want, got Reply) {
 		"upstream": map[bool]string{true: "yes", false: "no"}[got.Upstream],
 	}
 	for _, v := range want.Values {
+		if v.Key == "retry-after" && r.about(v.Value, have[v.Key]) {
+			continue
+		}
 		if have[v.Key] != v.Value {
 			r.failf(step, "%s is %q", v.Key, have[v.Key])
 		}
 	}
 }
 
+// about reports whether a number of seconds is what it should be, or one more or
+// less where time is real.
+func (r *runner) about(want, got string) bool {
+	if _, real := r.w.(Settler); !real {
+		return want == got
+	}
+	w, err1 := strconv.Atoi(want)
+	g, err2 := strconv.Atoi(got)
+	return errors.Join(err1, err2) == nil && g >= w-1 && g <= w+1
+}
+
 func (r *runner) tracef(at time.Duration, format string, args ...any) {
 	fmt.Fprintf(&r.trace, "%-6s %s\n", at, fmt.Sprintf(format, args...))
 }
 
+// look checks a held request.
+func (r *runner) look(step Step, do Expect) {
+	ex := r.held[do.Subject]
+	if ex == nil {
+		r.failf(step, "nothing is held by that name")
+		return
+	}
+	for _, want := range do.Values {
+		got := ex.State()
+		if do.Kind == "sent" {
+			got = ex.Sent(want.Key)
+		}
+		if got != want.Value {
+			r.failf(step, "%s is %q", want.Key, got)
+		}
+	}
+}
+
 func (r *runner) expect(step Step, do Expect) {
+	if do.Kind == "held" || do.Kind == "sent" {
+		r.look(step, do)
+		return
+	}
 	l, err := Read(r.w.Bodies())
 	if err != nil {
 		r.failf(step, "%v", err)
@@ -272,6 +342,8 @@ func (r *runner) expect(step Step, do Expect) {
 			if got == "" {
 				got = "closed" // one that never left closed is not reported
 			}
+		case "pool":
+			got = l.Pool(do.Subject, want.Key)
 		case "count":
 			got = strconv.FormatUint(l.Counts[do.Subject][want.Key], 10)
 		default:
@@ -320,11 +392,7 @@ func (r *runner) finish() {
 			if !strings.Contains(route, "/") {
 				continue // no row
 			}
-			var n uint64
-			for _, c := range l.Counts[route] {
-				n += c
-			}
-			if n != r.sent[route] {
+			if n := l.count(route); n != r.sent[route] {
 				r.errs = append(r.errs, fmt.Errorf("%s: %d requests sent, %d counted", route, r.sent[route], n))
 			}
 		}

@@ -55,7 +55,9 @@ func (b *builder) wasm(vmID, planName string, plan []byte) *wasmfilterv3.Wasm {
 			BaseInterval: seconds(1),
 			MaxInterval:  seconds(1),
 		}},
-		// Lets the filter hold the headers while the body still comes in.
-		AllowOnHeadersStopIteration: yes(),
+		// allow_on_headers_stop_iteration stays off: a request that waits in a
+		// pool's queue must wait with its body. With it on, the first bytes of the
+		// body would send the headers on, unless the filter buffered the body,
+		// which ends in a 413 once it is larger than the buffer.
 	}}
 }

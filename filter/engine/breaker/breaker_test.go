@@ -284,3 +284,105 @@ func FuzzStepsOnAnything(f *testing.F) {
 		}
 	})
 }
+
+// windowed settles with windows, as a caller does that keeps them.
+func (r *rig) windowed(w *breaker.Windows, now int64, res breaker.Result) breaker.Transition {
+	r.t.Helper()
+	ticket, ok := r.admit(now)
+	require.True(r.t, ok)
+	next, moved, _ := breaker.SettleWindowed(r.s, w, &r.p, now, 0, ticket, res)
+	r.s = next
+	return moved
+}
+
+func rates() breaker.Params {
+	p := params()
+	p.Threshold = 0
+	p.FailureRate = breaker.Rate{PPM: 500_000, WindowNS: 10 * second, Minimum: 10}
+	p.SlowCalls = breaker.Rate{PPM: 800_000, WindowNS: 60 * second, Minimum: 5}
+	return p
+}
+
+func TestARateOpensAtItsVolume(t *testing.T) {
+	t.Parallel()
+	r, w := &rig{t: t, p: rates()}, breaker.Windows{}
+	for range 5 {
+		require.False(t, r.windowed(&w, base, breaker.Result{Verdict: breaker.Failure}).Happened())
+	}
+	for range 4 {
+		r.windowed(&w, base, breaker.Result{Verdict: breaker.Success})
+	}
+	require.True(t, r.s.Healthy(), "a rate keeps no run of failures")
+	require.True(t, r.windowed(&w, base, breaker.Result{Verdict: breaker.Success}).Happened(), "the tenth call, a success, gives it its volume")
+	require.Equal(t, breaker.CauseFailureRate, r.s.Cause)
+	require.Zero(t, w)
+}
+
+func TestSlowSuccessesOpenIt(t *testing.T) {
+	t.Parallel()
+	r, w := &rig{t: t, p: rates()}, breaker.Windows{}
+	r.windowed(&w, base, breaker.Result{Verdict: breaker.Success})
+	for range 3 {
+		require.False(t, r.windowed(&w, base+30*second, breaker.Result{Verdict: breaker.Success, Slow: true}).Happened())
+	}
+	r.windowed(&w, base+30*second, breaker.Result{Verdict: breaker.Neutral, Slow: true})
+	require.True(t, r.windowed(&w, base+31*second, breaker.Result{Verdict: breaker.Success, Slow: true}).Happened())
+	require.Equal(t, breaker.CauseSlowCalls, r.s.Cause)
+}
+
+func TestOfSeveralCausesTheRunIsTold(t *testing.T) {
+	t.Parallel()
+	r, w := &rig{t: t, p: rates()}, breaker.Windows{}
+	r.p.Threshold, r.p.FailureRate.Minimum = 2, 2
+	r.windowed(&w, base, breaker.Result{Verdict: breaker.Failure, Cause: 7})
+	require.True(t, r.windowed(&w, base, breaker.Result{Verdict: breaker.Failure, Cause: 9}).Happened())
+	require.EqualValues(t, 9, r.s.Cause)
+}
+
+func TestRestClosesWithoutTraffic(t *testing.T) {
+	t.Parallel()
+	r := &rig{t: t, p: params()}
+	r.open(base)
+	at := base + 60*second
+	_, moved := breaker.Rest(r.s, base+1000*second)
+	require.False(t, moved.Happened(), "open waits for a call")
+	lost, ok := r.admit(at)
+	require.True(t, ok)
+	ticket, ok := r.admit(at)
+	require.True(t, ok)
+	r.settle(at, ticket, breaker.Success)
+	_, moved = breaker.Rest(r.s, at+20*second)
+	require.False(t, moved.Happened(), "not yet")
+	r.settle(at+20*second, lost, breaker.Neutral)
+	_, moved = breaker.Rest(r.s, at+60*second-1)
+	require.False(t, moved.Happened())
+	next, moved := breaker.Rest(r.s, at+60*second)
+	require.Equal(t, breaker.Transition{From: breaker.HalfOpen, To: breaker.Closed}, moved)
+	require.Equal(t, breaker.State{Gen: 3, Since: at + 60*second}, next)
+	next, d, ticket := breaker.Admit(r.s, r.p, at+60*second, 0)
+	require.True(t, d.Admit && d.Changed && d.Moved.To == breaker.Closed, "a call finds the same")
+	require.Equal(t, breaker.Ticket{Gen: 3}, ticket)
+	require.Equal(t, breaker.Closed, next.Kind)
+}
+
+func FuzzWindowedStepsOnAnything(f *testing.F) {
+	f.Add(uint8(0), uint64(1), int64(0), int64(5), int64(1)<<62, uint32(1), uint32(3), int64(1), int64(1)<<62, int64(-5), int64(7), uint8(2))
+	f.Fuzz(func(t *testing.T, kind uint8, gen uint64, since, retryAt, recovery int64, failures, minimum uint32, ppm, length, now, step int64, verdict uint8) {
+		s := breaker.State{Gen: gen, Since: since, RetryAt: retryAt, Recovery: recovery, Failures: failures, Successes: minimum, Kind: breaker.Kind(kind % 4)}
+		p := breaker.Params{
+			FailureRate: breaker.Rate{PPM: ppm, WindowNS: length, Minimum: minimum}, SlowCalls: breaker.Rate{PPM: ppm, WindowNS: step, Minimum: minimum},
+			Threshold: failures, Probes: minimum, Successes: failures, RecoveryNS: recovery, RecoveryMaxNS: length, MultiplierPPM: ppm, ProbeExpiryNS: length,
+		}
+		var w breaker.Windows
+		w.Failures.Since = since
+		for i := range 40 {
+			next, d, ticket := breaker.Admit(s, p, now, gen)
+			require.Equal(t, !d.Admit, d.RetryAfterNS > 0)
+			require.False(t, s.Kind == breaker.Closed && next.Kind != breaker.Closed, "closed is left by a result only")
+			s, _, _ = breaker.SettleWindowed(next, &w, &p, now, gen, ticket, breaker.Result{Verdict: breaker.Verdict((int(verdict) + i) % 3), Slow: i%2 == 0})
+			require.False(t, next.Kind == breaker.Closed && s.Kind == breaker.HalfOpen)
+			s, _ = breaker.Rest(s, now)
+			now += step
+		}
+	})
+}
