@@ -17,6 +17,7 @@ import (
 	"github.com/seawall-mesh/seawall/controlplane/api"
 	"github.com/seawall-mesh/seawall/controlplane/api/apitest"
 	"github.com/seawall-mesh/seawall/controlplane/audit"
+	"github.com/seawall-mesh/seawall/filter/problem"
 )
 
 const chargeOverride = "/api/v1/breakers/payments/charge/override"
@@ -171,4 +172,31 @@ func TestAnOverrideThatIsNotStoredIsNotSet(t *testing.T) {
 	require.NotContains(t, w.Body.String(), "secret")
 	requireProblem(t, ask(srv, http.MethodGet, chargeOverride, nil), 404, "not-found")
 	requireProblem(t, ask(srv, http.MethodGet, "/api/v1/audit", nil), 503, "unavailable")
+}
+
+// FuzzOverride: whatever a client sends is granted whole or refused with a
+// problem that is the client's, and what is granted can be read back.
+func FuzzOverride(f *testing.F) {
+	f.Add(`{"state":"open","reason":"r","for":"10m"}`, "application/json", `"1"`, "*")
+	f.Add(`{"state":"closed","reason":"r","for":"1d","by":"ada"}`, "application/json; charset=utf-8", "", "")
+	f.Add(`{"state":"open","reason":"r","for":"99999999d"}[]`, "application/json", `W/"1", "`, "")
+	f.Fuzz(func(t *testing.T, body, kind, match, noneMatch string) {
+		srv := newServer(t, apitest.Incident(), nil)
+		w := ask(srv, http.MethodPut, chargeOverride, func(r *http.Request) {
+			r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+			r.Header.Set("Content-Type", kind)
+			if match != "" {
+				r.Header.Set("If-Match", match)
+			}
+			r.Header.Set("If-None-Match", noneMatch)
+		})
+		if w.Code != http.StatusOK {
+			require.Contains(t, []int{400, 412, 413, 415}, w.Code, w.Body)
+			require.Equal(t, problem.ContentType, w.Header().Get("Content-Type"))
+			require.Empty(t, auditLog(t, srv))
+			return
+		}
+		require.Len(t, auditLog(t, srv), 1)
+		require.Equal(t, w.Body.String(), ask(srv, http.MethodGet, chargeOverride, nil).Body.String())
+	})
 }

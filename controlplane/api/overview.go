@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -30,6 +31,7 @@ type overviewView struct {
 	SLOs       panel[sloView]
 	Traffic    panel[trafficView]
 	Breakers   panel[breakerView]
+	Pools      panel[poolView] // not shown without rows
 	Nodes      panel[nodeView]
 
 	Window  string
@@ -85,6 +87,8 @@ type sloView struct {
 type trafficView struct{ Service, Route, Priority, Total, Bad, BadShare, Shed, Degraded, P50, P95, P99, Tone string }
 
 type breakerView struct{ Service, Route, Node, State, Since, Probes, Cause, Tone string }
+
+type poolView struct{ Service, Pool, Node, Held, Waiting, Granted, Full, TimedOut, Longest, Tone string }
 
 type nodeView struct {
 	ID, Cluster, State, Reason, Plan, Filter, Workers, LastSeen, Tone string
@@ -143,6 +147,11 @@ func (s *Server) overview(ctx context.Context, q query, refresh int) overviewVie
 	v.Breakers = newPanel(each(breakers, func(b telemetry.Breaker) breakerView {
 		return viewBreaker(now, b)
 	}), nil, "seawall breakers", "/breakers")
+	pools := src.Pools()
+	slices.SortFunc(pools, func(a, b telemetry.Pool) int {
+		return strings.Compare(sortKey(a.Service, a.Pool, a.Node), sortKey(b.Service, b.Pool, b.Node))
+	})
+	v.Pools = newPanel(each(pools, viewPool), nil, "seawall pools", "/pools")
 	v.Nodes = newPanel(each(nodes, func(n fleet.Node) nodeView {
 		return nodeView{
 			ID: n.ID, Cluster: dash(n.Cluster), State: string(n.State), Reason: n.Reason, Plan: short(n.PlanHash), Filter: short(n.FilterHash),
@@ -176,6 +185,20 @@ func viewBreaker(now time.Time, b telemetry.Breaker) breakerView {
 	}
 	if b.Reason != "" {
 		v.Cause += ": " + shorten(b.Reason, 100)
+	}
+	return v
+}
+
+func viewPool(p telemetry.Pool) poolView {
+	v := poolView{
+		Service: p.Service, Pool: p.Pool, Node: dash(p.Node), Held: fmt.Sprintf("%d / %d", p.Held, p.Limit), Waiting: number(uint64(p.Waiting)),
+		Granted: number(p.Granted), Full: number(p.Full), TimedOut: number(p.TimedOut), Longest: Latency(&p.MaxWait),
+	}
+	switch {
+	case p.Limit == 0:
+		v.Held = fmt.Sprintf("%d / gone", p.Held)
+	case p.Held >= p.Limit:
+		v.Tone = "warn"
 	}
 	return v
 }

@@ -25,6 +25,7 @@ func TestOverviewShowsTheIncident(t *testing.T) {
 		"Only unique values for domains are permitted",
 		"150.0 %", "99.850 %", "5,000 over", "exhausted", "increase-alerting",
 		"10,412", "3.64", "12.4s", "in 42s", "half-open", "2 of 2",
+		"5 / 5", "1480ms",
 	} {
 		require.Contains(t, body, want)
 	}

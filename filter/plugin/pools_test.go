@@ -547,6 +547,36 @@ func TestAFaultInTheQueueGivesThePlaceBack(t *testing.T) {
 	require.Len(t, w.pool().Permits, 2)
 }
 
+// A fault of ours while a request that waited is sent on follows failureMode as
+// any other does: it does not stay paused.
+func TestAFaultAfterTheQueueLeavesNobodyPaused(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"open", "closed"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			plan := poolPlan()
+			plan.FailureMode = mode
+			w := newProxy(t).worker(plan)
+			a, _ := w.start("pay/report", nil)
+			_, _ = w.start("pay/report", nil)
+			c, _ := w.start("pay/report", nil)
+			w.finish(a, "pay/report", 200)
+			w.onCall = func(name string) {
+				if name == "setHeader" {
+					panic("boom")
+				}
+			}
+			w.deliver()
+			require.False(t, w.paused[c])
+			require.Equal(t, mode == "open", w.answers[c] == nil)
+			w.onCall = nil
+			require.EqualValues(t, 1, w.vm.counters.Panics)
+			w.finish(c, "pay/report", 200)
+			require.Len(t, w.pool().Permits, 1)
+		})
+	}
+}
+
 func TestAPlanThatTheFilterRefusesNamesThePool(t *testing.T) {
 	t.Parallel()
 	w := poolWorkers(t, 1)[0]

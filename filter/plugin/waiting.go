@@ -152,9 +152,29 @@ func (vm *VM) dismiss(id uint32, now int64) {
 	v.pool.note(now - s.start)
 	vm.leave(v, now)
 	v.pool = nil
-	if vm.host.Enter(id) && !vm.sendOn(s, now) {
-		vm.host.Resume()
+	if vm.host.Enter(id) {
+		vm.goOn(s, now)
 	}
+}
+
+// goOn sends on a request that has waited, or answers it. Whatever happens, it
+// is not left paused.
+func (vm *VM) goOn(s *stream, now int64) {
+	defer func() {
+		cause := recover()
+		if cause == nil {
+			return
+		}
+		vm.panicked("waiting request", cause)
+		if !s.refused.Refusal() && !vm.failed() {
+			vm.host.Resume()
+		}
+	}()
+	if vm.sendOn(s, now) {
+		vm.leave(s.visit, now)
+		return
+	}
+	vm.host.Resume()
 }
 
 // called looks what became of a waiter: it has a permit, or its time is over,
@@ -189,11 +209,7 @@ func (vm *VM) called(id uint32, now int64) {
 		vm.leave(v, now)
 		return
 	}
-	if vm.sendOn(s, now) {
-		vm.leave(v, now)
-		return
-	}
-	vm.host.Resume()
+	vm.goOn(s, now)
 }
 
 func (p *pool) note(waited int64) { p.longest = max(p.longest, waited) }

@@ -62,13 +62,14 @@ type caller struct {
 	listen string
 	host   string
 	method string
+	body   string
 }
 
 func newCaller(t testing.TB, listen string) *caller {
 	t.Helper()
 	tr := &http.Transport{MaxIdleConnsPerHost: 64}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &caller{client: &http.Client{Transport: tr, Timeout: 30 * time.Second}, listen: listen, host: shopHost, method: http.MethodPost}
+	return &caller{client: &http.Client{Transport: tr, Timeout: 30 * time.Second}, listen: listen, host: shopHost, method: http.MethodPost, body: "{}"}
 }
 
 // fresh makes each call open a connection of its own.
@@ -93,7 +94,7 @@ func (c *caller) trace(path string, header http.Header) (a answer, reused bool, 
 }
 
 func (c *caller) do(ctx context.Context, path string, header http.Header) (a answer, err error) {
-	req, err := http.NewRequestWithContext(ctx, c.method, "http://"+c.listen+path, strings.NewReader("{}"))
+	req, err := http.NewRequestWithContext(ctx, c.method, "http://"+c.listen+path, strings.NewReader(c.body))
 	if err != nil {
 		return answer{}, err
 	}

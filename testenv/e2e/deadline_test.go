@@ -3,9 +3,9 @@
 package e2e
 
 import (
-	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,7 +59,7 @@ func TestCallersDeadline(t *testing.T) {
 			require.Len(t, calls, 1)
 			left, err := strconv.Atoi(calls[0].Headers.Get(headerLeft))
 			require.NoError(t, err)
-			require.Greater(t, left, 0)
+			require.Positive(t, left)
 			require.LessOrEqual(t, left, 200)
 			require.Empty(t, calls[0].Headers.Get("x-envoy-upstream-rq-timeout-ms"), "a header of our own is told the service")
 			want["slow timeout"]++
@@ -105,12 +105,11 @@ func TestCallersDeadline(t *testing.T) {
 	})
 	t.Run("garbage says nothing", func(t *testing.T) {
 		c := newCaller(t, u.listen).fresh()
-		long := string(make([]byte, 4000))
-		for _, ms := range []string{"", "soon", "1.5", "1e3", "0x10", "200ms", "+5", "1 2", "--1", "1,2", "\u0661", "9223372036855", "99999999999999999999999", fmt.Sprintf("%x", long)} {
+		for _, ms := range []string{"", "soon", "1.5", "1e3", "0x10", "200ms", "+5", "1 2", "--1", "1,2", "\u0661", "9223372036855", "99999999999999999999999", strings.Repeat("9x", 2000)} {
 			service.Forget()
 			a, err := c.try("/fine", patience(ms))
 			require.NoError(t, err)
-			require.Equal(t, http.StatusOK, a.status, "%q", ms)
+			require.Equal(t, http.StatusOK, a.status, "%.20q", ms)
 			calls := service.Records()
 			require.Len(t, calls, 1, "%q", ms)
 			left, err := strconv.Atoi(calls[0].Headers.Get(headerLeft))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -41,6 +42,7 @@ type gate struct {
 type guest struct {
 	path, call string
 	header     http.Header
+	size       int64 // of the body
 	at         time.Time
 	leave      chan int // status; 0 breaks the connection
 	told       bool     // to leave
@@ -61,8 +63,8 @@ func (g *gate) addr() string { return g.server.Listener.Addr().String() }
 
 // ServeHTTP keeps a call inside until it is let go or its client leaves.
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body)
-	v := &guest{path: r.URL.Path, call: r.Header.Get(headerCall), header: r.Header.Clone(), at: time.Now(), leave: make(chan int, 1)}
+	size, _ := io.Copy(io.Discard, r.Body)
+	v := &guest{size: size, path: r.URL.Path, call: r.Header.Get(headerCall), header: r.Header.Clone(), at: time.Now(), leave: make(chan int, 1)}
 	g.enter(v)
 	var timer <-chan time.Time
 	take := r.Header.Get(headerTake)
@@ -210,9 +212,9 @@ func (g *gate) order(path string) []string {
 func (g *gate) last(path string) *guest {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for i := len(g.came) - 1; i >= 0; i-- {
-		if g.came[i].path == path {
-			return g.came[i]
+	for _, v := range slices.Backward(g.came) {
+		if v.path == path {
+			return v
 		}
 	}
 	return nil

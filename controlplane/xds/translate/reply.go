@@ -20,7 +20,12 @@ type reply struct {
 	flags      []string // any of these response flags; empty = asked by status
 	from, to   uint32   // statuses, both included; 0 = open
 	retryAfter int      // seconds; 0 = not said
+	grpcStatus int      // told gRPC callers; 0 = what Envoy makes of the status
 }
+
+// deadlineExceeded is a grpc-status. Envoy would make UNAVAILABLE of a timeout,
+// which clients try again.
+const deadlineExceeded = 4
 
 // replies go from the particular to the general: flags first, since one status
 // has many causes. Of an answer with several flags the one that says most about
@@ -32,7 +37,7 @@ var replies = []reply{
 	{slug: problem.Overflow, flags: []string{"UO"}, retryAfter: 1},
 	{slug: problem.Overload, flags: []string{"OM", "DO"}, retryAfter: 1},
 	{slug: problem.NoHealthyUpstream, flags: []string{"UH"}},
-	{slug: problem.Timeout, flags: []string{"UT"}},
+	{slug: problem.Timeout, flags: []string{"UT"}, grpcStatus: deadlineExceeded},
 	{slug: problem.UpstreamProtocol, flags: []string{"UPE"}},
 	{slug: problem.ConnectFailure, flags: []string{"UF"}},
 	{slug: problem.UpstreamReset, flags: []string{"UC", "UR", "LR"}},
@@ -42,7 +47,7 @@ var replies = []reply{
 	{slug: problem.PayloadTooLarge, from: 413, to: 413},
 	{slug: problem.HeadersTooLarge, from: 431, to: 431},
 	{slug: problem.BadRequest, from: 400, to: 499},
-	{slug: problem.Timeout, from: 504, to: 504},
+	{slug: problem.Timeout, from: 504, to: 504, grpcStatus: deadlineExceeded},
 	{slug: problem.Internal, from: 500},
 }
 
@@ -75,7 +80,7 @@ func (b *builder) localReplies() *hcmv3.LocalReplyConfig {
 			&hcmv3.ResponseMapper{
 				Filter:             allOf(grpcCaller(), r.filter()),
 				BodyFormatOverride: &corev3.SubstitutionFormatString{Format: textFormat(kind.Title)},
-				HeadersToAdd:       r.headers(),
+				HeadersToAdd:       r.grpcHeaders(),
 			},
 			&hcmv3.ResponseMapper{
 				Filter: r.filter(),
@@ -109,10 +114,22 @@ func (r reply) headers() []*corev3.HeaderValueOption {
 	if r.retryAfter == 0 {
 		return nil
 	}
-	return []*corev3.HeaderValueOption{{
-		Header:       &corev3.HeaderValue{Key: "retry-after", Value: fmt.Sprint(r.retryAfter)},
+	return []*corev3.HeaderValueOption{setHeader("retry-after", r.retryAfter)}
+}
+
+func (r reply) grpcHeaders() []*corev3.HeaderValueOption {
+	headers := r.headers()
+	if r.grpcStatus != 0 {
+		headers = append(headers, setHeader("grpc-status", r.grpcStatus))
+	}
+	return headers
+}
+
+func setHeader(name string, value int) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, Value: fmt.Sprint(value)},
 		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-	}}
+	}
 }
 
 func (r reply) filter() *accesslogv3.AccessLogFilter {

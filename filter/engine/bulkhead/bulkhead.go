@@ -153,25 +153,27 @@ func (s *State) Claim(p Params, now int64, h Holder) Verdict {
 // permit that is still in use lasts for its HoldNS again once half of it is
 // over. Then it is a Sweep.
 func (s *State) Tend(p Params, now int64, owner uint64, alive func(stream uint32) bool) (changed bool) {
-	for i := len(s.Permits) - 1; i >= 0; i-- {
+	for i := 0; i < len(s.Permits); {
 		permit := &s.Permits[i]
-		if permit.Owner != owner {
-			continue
-		}
-		if !alive(permit.Stream) {
+		if permit.Owner == owner && !alive(permit.Stream) {
 			s.removePermit(i)
 			changed = true
-		} else if permit.Claimed && permit.Expiry < add(now, permit.HoldNS/2) {
+			continue
+		}
+		if permit.Owner == owner && permit.Claimed && permit.Expiry < add(now, permit.HoldNS/2) {
 			permit.Expiry = add(now, permit.HoldNS)
 			changed = true
 		}
+		i++
 	}
-	for i := len(s.Waiters) - 1; i >= 0; i-- {
-		if s.Waiters[i].Owner == owner && !alive(s.Waiters[i].Stream) {
-			s.removeWaiter(i)
-			changed = true
+	kept := s.Waiters[:0]
+	for _, w := range s.Waiters {
+		if w.Owner != owner || alive(w.Stream) {
+			kept = append(kept, w)
 		}
 	}
+	changed = changed || len(kept) < len(s.Waiters)
+	s.Waiters = kept
 	return s.Sweep(p, now) || changed
 }
 
