@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -55,6 +56,7 @@ func TestScenarios(t *testing.T) {
 					rewrite(t, file, data, trace)
 				}
 				require.Equal(t, s.Trace, trace, "native, with %d workers", workers)
+				require.Equal(t, s.Trace, withoutFallback(play(t, s, inGoWithoutMetrics(t, plan, workers))), "native without metrics, with %d workers", workers)
 				require.Equal(t, s.Trace, play(t, s, inWazero(t, plan, workers)), "wazero, with %d workers", workers)
 			}
 		})
@@ -67,6 +69,19 @@ func inGo(t *testing.T, plan []byte, workers int) scenario.World {
 	require.NoError(t, err)
 	return w
 }
+
+// inGoWithoutMetrics is an Envoy whose stats_matcher hides our gauges: shared
+// data has to serve as the epoch.
+func inGoWithoutMetrics(t *testing.T, plan []byte, workers int) scenario.World {
+	t.Helper()
+	w, err := native.New(native.Config{Workers: workers, Plan: plan, Node: "edge-1", HideMetrics: true})
+	require.NoError(t, err)
+	return w
+}
+
+var fallback = regexp.MustCompile(`(?m)^event  epoch-fallback .*\n`)
+
+func withoutFallback(trace string) string { return fallback.ReplaceAllString(trace, "") }
 
 func inWazero(t *testing.T, plan []byte, workers int) scenario.World {
 	t.Helper()
