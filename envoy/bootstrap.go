@@ -342,7 +342,7 @@ type metricTag struct{ name, regex string }
 // name, the second is the label's value.
 func metricTags() []metricTag {
 	var tags []metricTag
-	for _, key := range []string{"service", "route", "priority", "result", "state", "decision"} {
+	for _, key := range []string{"service", "route", "priority", "result", "state", "decision", "pool"} {
 		tags = append(tags, metricTag{
 			name:  key,
 			regex: `^wasmcustom\.seawall\.[^=]+(?:=[^=]*)*?(\.` + key + `=([^.]*))`,

@@ -37,7 +37,7 @@ func TestCallersDeadline(t *testing.T) {
 		{name: "fine", timeout: obeying("10s"), breaker: breaker(3, "1h")},
 		{name: "slow", timeout: obeying("10s"), breaker: breaker(3, "1h")},
 		{name: "stern", timeout: obeying("300ms"), breaker: breaker(3, "1h")},
-		{name: "wary", timeout: obeying("10s"), breaker: "{slowCalls: {threshold: 1s, minRequests: 3, window: 10m}, recoveryTimeout: 1h}"},
+		{name: "wary", timeout: obeying("10s"), breaker: "{slowCalls: {threshold: 80ms, minRequests: 3, window: 10m}, recoveryTimeout: 1h}"},
 		{name: "deaf"}, // no deadlineHeader
 	}}.yaml()})
 	want := tally{}

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"syscall"
@@ -120,7 +121,14 @@ func TestStopWithAQueue(t *testing.T) {
 	u.awaitWaiting("work", 6)
 	envoy := u.envoyPID()
 	require.NoError(t, u.cmd.Process.Signal(syscall.SIGTERM))
-	eventually(t, soon, func() (bool, string) { return u.ready() != http.StatusOK, "it does not begin to end" })
+	eventually(t, soon, func() (bool, string) {
+		conn, err := net.Dial("tcp", u.listen)
+		if err != nil {
+			return true, ""
+		}
+		_ = conn.Close()
+		return false, "it does not begin to end"
+	})
 	require.Equal(t, 2, g.holds("/work"))
 	g.open("/work", http.StatusOK)
 	for _, e := range all {

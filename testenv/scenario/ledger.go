@@ -83,9 +83,6 @@ func wellFormed(b contract.Batch) error {
 		return fmt.Errorf("%d rows", len(b.Rows))
 	}
 	for _, r := range b.Rows {
-		if r.Minute > b.AtNS/60e9+1 {
-			return fmt.Errorf("minute %d is after it was frozen", r.Minute)
-		}
 		for _, c := range r.Counts {
 			if _, ok := contract.ParseOutcome(c.Outcome); !ok || c.N == 0 {
 				return fmt.Errorf("count %+v", c)
