@@ -61,6 +61,7 @@ clean-tree:
 
 golden: ## rewrites golden files; look at the diff
 	$(GO) test ./controlplane/policy ./controlplane/compile ./controlplane/xds/... -update
+	$(GO) test ./envoy -run Golden -update
 
 $(TOOLS)/golangci-lint:
 	GOBIN=$(TOOLS) $(GO) install $(GOLANGCI)
