@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // sockets are the control plane's own listeners.
@@ -35,18 +38,60 @@ func (s sockets) addresses() Addresses {
 	return Addresses{Admin: s.admin.Addr().String(), XDS: s.xds.Addr().String(), Telemetry: s.telemetry.Addr().String()}
 }
 
-// freePort replaces port 0 by a port that is free now: it is Envoy that will
-// listen there.
-func freePort(address string) (string, error) {
+// freePort replaces port 0 by a port that is free. It is Envoy that will listen
+// there, seconds later: until release the port is nobody else's. (A socket
+// that is bound, and does not listen, lets others listen there who ask for the
+// port by its number, but the kernel gives it to nobody who asks for any.)
+func freePort(address string) (resolved string, release func(), err error) {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil || port != "0" {
-		return address, err
+		return address, func() {}, err
 	}
-	ln, err := net.Listen("tcp", address)
+	bound, fd, err := bind(address)
 	if err != nil {
-		return "", fmt.Errorf("data plane address: %w", err)
+		return "", nil, fmt.Errorf("data plane address %s: %w", address, err)
 	}
-	return ln.Addr().String(), ln.Close()
+	return bound.String(), sync.OnceFunc(func() { _ = unix.Close(fd) }), nil
+}
+
+// bind is net.Listen without listening.
+func bind(address string) (bound netip.AddrPort, fd int, err error) {
+	tcp, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return bound, 0, err
+	}
+	var family int
+	var to unix.Sockaddr
+	if ip4 := tcp.IP.To4(); ip4 != nil {
+		family, to = unix.AF_INET, &unix.SockaddrInet4{Addr: [4]byte(ip4)}
+	} else {
+		family, to = unix.AF_INET6, &unix.SockaddrInet6{Addr: [16]byte(tcp.IP.To16())}
+	}
+	fd, err = unix.Socket(family, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return bound, 0, err
+	}
+	unix.CloseOnExec(fd)
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if err == nil {
+		err = unix.Bind(fd, to)
+	}
+	var at unix.Sockaddr
+	if err == nil {
+		at, err = unix.Getsockname(fd)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return bound, 0, err
+	}
+	port := 0
+	switch at := at.(type) {
+	case *unix.SockaddrInet4:
+		port = at.Port
+	case *unix.SockaddrInet6:
+		port = at.Port
+	}
+	return netip.AddrPortFrom(tcp.AddrPort().Addr().Unmap(), uint16(port)), fd, nil
 }
 
 // loopbackOnly refuses what strangers could reach: TLS and tokens are not

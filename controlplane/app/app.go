@@ -87,9 +87,12 @@ func run(ctx context.Context, o Options, ready func(Addresses)) (err error) {
 	}
 	defer sockets.close()
 	addresses := sockets.addresses()
-	if addresses.Listen, err = freePort(o.Listen); err != nil {
+	listenAt, release, err := freePort(o.Listen)
+	if err != nil {
 		return err
 	}
+	defer release()
+	addresses.Listen = listenAt
 
 	store, err := sqlite.Open(ctx, filepath.Join(o.DataDir, "telemetry.db"))
 	if err != nil {

@@ -46,7 +46,7 @@ func TestPoolInAStorm(t *testing.T) {
 }
 
 func poolInAStorm(t *testing.T, workers int, length time.Duration) {
-	const limit, queue, clients, patience = 7, 80, 100, "700ms"
+	const limit, queue, clients, patience = 7, 80, 100, "500ms"
 	g := newGate(t)
 	policy := func(i int, maxWait string) string {
 		s := work(g, fmt.Sprintf("maxConcurrency: %d, maxQueue: %d, maxWait: %s", limit, queue+i%3, maxWait))

@@ -29,6 +29,7 @@ import (
 // step and no VM to kill, and its upstream can answer, hang and break off.
 type envoyWorld struct {
 	e     *envoyRig
+	hash  string // of the plan that its VMs start with
 	start time.Time
 	plane scenario.ControlPlane
 }
@@ -71,13 +72,14 @@ func (e *envoyRig) play(t *testing.T, s *scenario.Scenario) *envoyWorld {
 	t.Helper()
 	for wait := lead; ; wait *= 2 {
 		w := &envoyWorld{e: e, start: time.Now().Add(wait)}
+		plan, err := scenario.FillAt(s.Files["plan.json"], w.Epoch())
+		require.NoError(t, err)
+		w.hash = hashOf(t, plan)
 		e.mu.Lock()
 		e.world = w
 		e.vms++
 		vmID := fmt.Sprintf("seawall-%d", e.vms)
 		e.mu.Unlock()
-		plan, err := scenario.FillAt(s.Files["plan.json"], w.Epoch())
-		require.NoError(t, err)
 		ok, err := w.push(plan, vmID)
 		require.NoError(t, err)
 		require.True(t, ok)
@@ -89,13 +91,20 @@ func (e *envoyRig) play(t *testing.T, s *scenario.Scenario) *envoyWorld {
 	}
 }
 
+func hashOf(t *testing.T, plan []byte) string {
+	t.Helper()
+	var p contract.Plan
+	require.NoError(t, json.Unmarshal(plan, &p))
+	return p.Hash
+}
+
 func (e *envoyRig) ingest(c host.Call) host.Answer {
 	var b contract.Batch
 	if err := json.Unmarshal(c.Body, &b); err != nil {
 		return host.Answer{Status: 400}
 	}
 	e.mu.Lock()
-	if e.boots[b.Boot] == nil && e.world != nil {
+	if e.boots[b.Boot] == nil && e.world != nil && b.Plan == e.world.hash { // else of VMs before the first
 		e.boots[b.Boot] = e.world
 	}
 	w := e.boots[b.Boot]
@@ -188,7 +197,7 @@ func (w *envoyWorld) push(plan []byte, vmID string) (bool, error) {
 	if err := errors.Join(err, json.Unmarshal(plan, &p)); err != nil {
 		return false, err
 	}
-	return true, poll(10*time.Second, func() bool { return namedBy(w.Bodies(), p.Hash) > w.Workers() })
+	return true, poll(20*time.Second, func() bool { return namedBy(w.Bodies(), p.Hash) > w.Workers() })
 }
 
 type envoyExchange struct{ s *realenvoy.Stream }
