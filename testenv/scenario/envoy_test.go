@@ -60,7 +60,7 @@ func newEnvoyRig(t *testing.T, workers int, routes []realenvoy.Route) *envoyRig 
 	require.NoError(t, err)
 	e := &envoyRig{boots: map[string]*envoyWorld{}}
 	e.Host, err = realenvoy.NewHost(t, realenvoy.HostConfig{
-		Wasm: wasm, Workers: workers, VMConfig: []byte(sum), PluginConfig: fill(t, `{"routes":[]}`), HeadersStopIteration: true,
+		Wasm: wasm, Workers: workers, VMConfig: []byte(sum), PluginConfig: fill(t, `{"routes":[]}`),
 		Node: host.Node{ID: "edge-1"}, Routes: routes, Clusters: map[string]host.CallHandler{scenario.TelemetryCluster: e.ingest},
 	})
 	require.NoError(t, err)
@@ -189,7 +189,7 @@ func poll(within time.Duration, done func() bool) error {
 func (w *envoyWorld) Push(plan []byte) (bool, error) { return w.push(plan, "") }
 
 func (w *envoyWorld) push(plan []byte, vmID string) (bool, error) {
-	err := w.e.Push(realenvoy.Update{Update: host.Update{VMID: vmID, PluginConfig: plan}, HeadersStopIteration: true})
+	err := w.e.Push(realenvoy.Update{Update: host.Update{VMID: vmID, PluginConfig: plan}})
 	if errors.Is(err, host.ErrRejected) {
 		return false, nil
 	}

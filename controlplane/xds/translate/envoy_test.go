@@ -209,7 +209,10 @@ func TestEnvoy(t *testing.T) {
 		require.Equal(t, "payments.local:8080", seen[0].Host)
 		require.Equal(t, "kept", seen[0].Header.Get("X-Other"))
 		for name, values := range seen[0].Header {
-			require.NotContains(t, name, "X-Seawall-")
+			if strings.HasPrefix(name, "X-Seawall-") { // the route's time, and nothing of the client's
+				require.Equal(t, "X-Seawall-Deadline-Ms", name)
+				require.Equal(t, []string{"500"}, values)
+			}
 			if strings.HasPrefix(name, "X-Envoy-") {
 				require.Contains(t, []string{"X-Envoy-Attempt-Count", "X-Envoy-External-Address"}, name, "%v", values)
 			}

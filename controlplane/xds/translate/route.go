@@ -2,8 +2,10 @@ package translate
 
 import (
 	"regexp"
+	"strconv"
 	"strings"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -56,7 +58,21 @@ func (b *builder) route(r ir.Route) *routev3.Route {
 		action.RetryPolicy.PerTryTimeout = nanos(r.PerTryTimeoutNS)
 	}
 	out.Action = &routev3.Route_Route{Route: action}
+	if r.TimeoutNS > 0 {
+		out.RequestHeadersToAdd = []*corev3.HeaderValueOption{deadlineHeader(r.TimeoutNS)}
+	}
 	return out
+}
+
+// deadlineHeader tells the service how many ms it has. Where the filter knows
+// better (a caller's deadline, a wait in a queue) its own word stays; clients'
+// are gone by then.
+func deadlineHeader(timeoutNS int64) *corev3.HeaderValueOption {
+	const ms = 1_000_000
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: "x-seawall-deadline-ms", Value: strconv.FormatInt((timeoutNS+ms-1)/ms, 10)},
+		AppendAction: corev3.HeaderValueOption_ADD_IF_ABSENT,
+	}
 }
 
 func routeMatch(m ir.RouteMatch) *routev3.RouteMatch {
