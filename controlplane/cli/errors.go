@@ -33,6 +33,7 @@ type Error struct {
 	Hint string
 }
 
+// Error is the text of Err, or the code where the command has said it all.
 func (e *Error) Error() string {
 	if e.Err == nil {
 		return fmt.Sprintf("exit code %d", e.Code)

@@ -105,6 +105,7 @@ type InvalidError struct {
 	Problem string
 }
 
+// Error names the field and what is wrong with it.
 func (e *InvalidError) Error() string { return e.Field + ": " + e.Problem }
 
 func (r Request) check() error {

@@ -57,6 +57,7 @@ type OpenError struct {
 	Cause  error // may be nil
 }
 
+// Error is one line: what is wrong with the file, and what to do.
 func (e *OpenError) Error() string {
 	text := "data file " + e.Path + " " + e.Reason.Error()
 	if e.Cause != nil {
@@ -65,6 +66,7 @@ func (e *OpenError) Error() string {
 	return text + ": " + hints[e.Reason]
 }
 
+// Unwrap returns the reason and the cause, for errors.Is.
 func (e *OpenError) Unwrap() []error {
 	if e.Cause == nil {
 		return []error{e.Reason}
