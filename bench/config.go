@@ -37,7 +37,7 @@ static_resources:
       - name: envoy.filters.network.http_connection_manager
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: edge
+          stat_prefix: edge{accessLog}
           route_config:
             name: bench
             virtual_hosts:
@@ -53,6 +53,20 @@ static_resources:
   - name: seawall-telemetry
     load_assignment: {cluster_name: seawall-telemetry, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: {sinkPort}}}}}]}]}
 `
+
+const endSignalLog = `
+          access_log:
+          - name: envoy.access_loggers.stats
+            filter:
+              or_filter:
+                filters:
+                - status_code_filter: {comparison: {op: GE, value: {default_value: 400, runtime_key: seawall.none}}}
+                - status_code_filter: {comparison: {op: LE, value: {default_value: 199, runtime_key: seawall.none}}}
+                - response_flag_filter: {}
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.access_loggers.stats.v3.Config
+              stat_prefix: wasmcustom
+              counters: [{stat: {name: seawall.other_ends}, value_fixed: 1}]`
 
 // queueLimits are Envoy's own way to say 5 at once and 10 waiting.
 const queueLimits = `

@@ -155,7 +155,7 @@ func (l *lab) seawall(g guards) (variant, error) {
 	name := "seawall: " + g.String()
 	sum := sha256.Sum256([]byte(name))
 	plan := contract.Plan{
-		Schema: contract.PlanSchema, Hash: hex.EncodeToString(sum[:8]), Edge: "bench", FailureMode: "open", ProblemTypeBase: "https://example.test/problems/",
+		Schema: contract.PlanSchema, Hash: hex.EncodeToString(sum[:8]), Edge: "bench", EndSignal: true, FailureMode: "open", ProblemTypeBase: "https://example.test/problems/",
 		LatencyBoundsUS: []int64{500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000},
 		Telemetry:       contract.Telemetry{Cluster: "seawall-telemetry", Authority: "seawall-telemetry", Path: "/v1/batches"},
 	}
@@ -195,7 +195,11 @@ func (l *lab) seawall(g guards) (variant, error) {
 }
 
 func (l *lab) start(ctx context.Context, v variant) (*process, error) {
-	config := strings.NewReplacer("{filters}", v.filters, "{limits}", "", "{upstreamPort}", port(l.upstream.listen), "{sinkPort}", port(l.sink.address)).Replace(edgeConfig)
+	log := ""
+	if v.plan != "" {
+		log = endSignalLog
+	}
+	config := strings.NewReplacer("{accessLog}", log, "{filters}", v.filters, "{limits}", "", "{upstreamPort}", port(l.upstream.listen), "{sinkPort}", port(l.sink.address)).Replace(edgeConfig)
 	return l.startConfig(ctx, regexp.MustCompile(`\W+`).ReplaceAllString(v.name, "-"), config)
 }
 

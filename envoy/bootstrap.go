@@ -151,6 +151,7 @@ func bootstrapProto(cfg BootstrapConfig) (*bootstrapv3.Bootstrap, error) {
 		StaticResources:    &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{xds, telemetry}},
 		StatsConfig:        statsConfig(),
 		StatsFlushInterval: durationpb.New(time.Second),
+		LayeredRuntime:     regexBound(),
 		OverloadManager:    overloadManager(p, cfg),
 	}
 	if p.err != nil {
@@ -160,6 +161,21 @@ func bootstrapProto(cfg BootstrapConfig) (*bootstrapv3.Bootstrap, error) {
 		return nil, fmt.Errorf("bootstrap of node %q: %w", cfg.NodeID, err)
 	}
 	return b, nil
+}
+
+// maxProgramSize is the largest regular expression that Envoy takes, in RE2's
+// instructions.
+const maxProgramSize = 100_000
+
+// regexBound lets in the expressions that policies may have (512 bytes): Envoy's
+// own bound of 100 instructions refuses a list of ten methods.
+func regexBound() *bootstrapv3.LayeredRuntime {
+	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+		Name: "seawall",
+		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: map[string]*structpb.Value{
+			"re2.max_program_size.error_level": structpb.NewNumberValue(maxProgramSize),
+		}}},
+	}}}
 }
 
 // nodeMetadata is what the xDS server reads about this node.

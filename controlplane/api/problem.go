@@ -1,5 +1,7 @@
 package api
 
+//go:generate go test -run TestProblemDocs . -update
+
 import (
 	"errors"
 	"fmt"
@@ -44,13 +46,14 @@ type ProblemType struct {
 	Title     string `json:"title" doc:"The type in a few words."`
 	Status    int    `json:"status" doc:"HTTP status that it comes with."`
 	Retryable bool   `json:"retryable" doc:"The same request may succeed later."`
+	GRPC      int    `json:"grpcStatus,omitempty" doc:"The grpc-status that gRPC callers get instead; absent where they never meet it."`
 	Meaning   string `json:"meaning" doc:"What happened."`
 	Action    string `json:"action" doc:"What can be done."`
 }
 
 func listedProblemTypes(base string) []ProblemType {
 	return each(problemTypes(), func(t problem.Type) ProblemType {
-		return ProblemType{base + t.Slug, t.Slug, t.Title, t.Status, t.Retryable, t.Meaning, t.Action}
+		return ProblemType{base + t.Slug, t.Slug, t.Title, t.Status, t.Retryable, t.GRPC, t.Meaning, t.Action}
 	})
 }
 

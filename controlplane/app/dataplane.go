@@ -85,8 +85,12 @@ func banner(w io.Writer, version string, in load, a Addresses) {
 	slices.Sort(hosts)
 	fmt.Fprintf(w, "Seawall %s serves %s\n", version, strings.Join(slices.Compact(hosts), ", "))
 	for _, e := range in.model.Edges {
-		for _, l := range listenAddresses(e) {
-			fmt.Fprintf(w, "  data plane  http://%s/\n", l)
+		for i, l := range listenAddresses(e) {
+			scheme := "http"
+			if e.Listeners[i].TLS != nil {
+				scheme = "https"
+			}
+			fmt.Fprintf(w, "  data plane  %s://%s/\n", scheme, l)
 		}
 	}
 	fmt.Fprintf(w, "  admin       http://%s/  (pages, /api/v1/, /metrics)\n  xDS         %s\n  telemetry   %s\n", a.Admin, a.XDS, a.Telemetry)

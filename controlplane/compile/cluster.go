@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 	"slices"
@@ -21,7 +22,7 @@ const (
 	defaultBudgetConcurrency = 3
 )
 
-func compileCluster(s served) (ir.Cluster, error) {
+func compileCluster(s served, set *policy.Set, opt Options) (ir.Cluster, error) {
 	spec := s.service.Spec
 	if strings.HasPrefix(s.name(), reservedPrefix) {
 		return ir.Cluster{}, errors.New(`names that begin with "seawall-" are taken by Seawall's own clusters`)
@@ -61,9 +62,37 @@ func compileCluster(s served) (ir.Cluster, error) {
 			MaxEjectedPPM:  int64(o.MaxEjected),
 		}
 	}
+	if t := spec.TLS; t != nil {
+		c.TLS = &ir.UpstreamTLS{CAFile: t.CA, ServerName: t.ServerName}
+		if t.CA == policy.SystemCA {
+			c.TLS.CAFile = cmp.Or(opt.SystemCA, DefaultSystemCA)
+		}
+		c.TLS.Digest = set.Files[c.TLS.CAFile]
+	}
+	if h := spec.HealthCheck; h != nil {
+		c.HealthCheck = &ir.HealthCheck{
+			Path: h.Path, IntervalNS: int64(h.Interval), Host: checkedHost(spec),
+			GRPC: spec.Protocol == policy.ProtocolGRPC,
+		}
+	}
 	if s.policy != nil {
 		b := s.policy.Spec.RetryBudget
 		c.RetryBudget = ir.RetryBudget{PercentPPM: int64(b.Percent), MinConcurrency: uint32(b.MinConcurrency)}
 	}
 	return c, nil
+}
+
+// checkedHost is the :authority of health checks: what requests mostly carry.
+func checkedHost(s policy.ServiceSpec) string {
+	if s.Rewrite != nil && s.Rewrite.Host != "" {
+		return s.Rewrite.Host
+	}
+	if s.TLS != nil {
+		return s.TLS.ServerName
+	}
+	hosts := slices.Sorted(slices.Values(s.Hosts))
+	if len(hosts) == 0 || hosts[0] == anyHost {
+		return ""
+	}
+	return hosts[0]
 }

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -25,15 +26,15 @@ const DefaultEdge = "default"
 // is counted.
 const DefaultRoute = "default"
 
+// DefaultSystemCA is where Debian, and the images of Envoy, keep the
+// certificates that the system trusts.
+const DefaultSystemCA = "/etc/ssl/certs/ca-certificates.crt"
+
 // Timeouts of a service without a policy: the defaults of policy.Timeout.
 const (
 	defaultTimeoutNS     = 15_000_000_000
 	defaultIdleTimeoutNS = 300_000_000_000
 )
-
-// edgeRequestTimeoutNS is how long a client may take to send its request:
-// Envoy's advice for an edge. It is off where a route streams.
-const edgeRequestTimeoutNS = 300_000_000_000
 
 // Options are what a policy set does not say itself.
 type Options struct {
@@ -44,6 +45,9 @@ type Options struct {
 	// the set has no Edge, an edge "default" that serves every service listens
 	// there.
 	Listen string
+	// SystemCA is the PEM file beside Envoy that `ca: system` means; "" =
+	// DefaultSystemCA.
+	SystemCA string
 	// Overrides are what operators force upon breakers, at most one for each.
 	// One whose breaker the set does not have, or that has expired by Now, is
 	// left out.
@@ -140,13 +144,14 @@ func compileEdge(set *policy.Set, e policy.Edge, base string, opt Options) (ir.E
 		Name:            e.Metadata.Name,
 		Nodes:           ir.NodeSelector{Cluster: e.Spec.Nodes.Cluster, ID: e.Spec.Nodes.ID},
 		ProblemTypeBase: base,
-		HTTP:            ir.HTTP{TrustedHops: uint32(e.Spec.TrustedHops), RequestTimeoutNS: edgeRequestTimeoutNS},
+		HTTP:            ir.HTTP{TrustedHops: uint32(e.Spec.TrustedHops), RequestTimeoutNS: bodyTimeout(services), MaxBodyBytes: int64(e.Spec.MaxBody)},
 	}
 	for _, l := range e.Spec.Listeners {
 		edge.Listeners = append(edge.Listeners, ir.Listener{
 			Name:    fmt.Sprintf("%s-%s-%d", e.Metadata.Name, l.Address, l.Port),
 			Address: l.Address,
 			Port:    uint32(l.Port),
+			TLS:     listenerTLS(l.TLS, set),
 		})
 	}
 	slices.SortFunc(edge.Listeners, func(a, b ir.Listener) int {
@@ -156,17 +161,14 @@ func compileEdge(set *policy.Set, e policy.Edge, base string, opt Options) (ir.E
 		return int(a.Port) - int(b.Port)
 	})
 	for _, s := range services {
-		cluster, err := compileCluster(s)
+		cluster, err := compileCluster(s, set, opt)
 		if err != nil {
 			return ir.Edge{}, fmt.Errorf("service %s: %w", s.name(), err)
 		}
 		edge.Clusters = append(edge.Clusters, cluster)
 	}
-	if edge.VirtualHosts, err = virtualHosts(services); err != nil {
+	if edge.VirtualHosts, err = virtualHosts(services, e.Spec.Probes); err != nil {
 		return ir.Edge{}, err
-	}
-	if streams(edge.VirtualHosts) {
-		edge.HTTP.RequestTimeoutNS = 0
 	}
 	if edge.Filter, err = compileFilter(set, e, services, base, opt); err != nil {
 		return ir.Edge{}, err
@@ -201,13 +203,29 @@ func servicesOf(set *policy.Set, e policy.Edge) ([]served, error) {
 	return list, nil
 }
 
-func streams(hosts []ir.VirtualHost) bool {
-	for _, vh := range hosts {
-		for _, r := range vh.Routes {
-			if r.Cluster != "" && r.TimeoutNS == 0 {
-				return true
+// bodyTimeout is the time that clients have to send a request, 0 = no limit.
+// Envoy has one for all routes of a listener: the longest that one asks for.
+func bodyTimeout(services []served) int64 {
+	longest := policy.Duration(0)
+	for _, s := range services {
+		if s.policy == nil {
+			longest = max(longest, policy.EdgeBodyTime)
+			continue
+		}
+		for i := range s.policy.Spec.Routes {
+			body := s.policy.Spec.Routes[i].Timeout.BodyTime()
+			if body == 0 {
+				return 0
 			}
+			longest = max(longest, body)
 		}
 	}
-	return false
+	return int64(cmp.Or(longest, policy.EdgeBodyTime)) // an edge without services answers 404
+}
+
+func listenerTLS(t *policy.ListenerTLS, set *policy.Set) *ir.ListenerTLS {
+	if t == nil {
+		return nil
+	}
+	return &ir.ListenerTLS{CertFile: t.CertFile, KeyFile: t.KeyFile, Digest: set.Files[t.CertFile] + set.Files[t.KeyFile]}
 }

@@ -16,10 +16,8 @@
 //   - A path that belongs to none of the services of its host, and an unknown
 //     host, is answered 404 under "service/" where one service has the host
 //     alone, else under the empty name.
-//   - A route that retries and names no methods, or names POST or PATCH, becomes
-//     two of the same name: methods that may be repeated, with the retry, and
-//     the others without it. Keys that would make POST and PATCH repeatable are
-//     not stamped yet, so those are never retried today.
+//   - A route that retries repeats those of its methods that are idempotent, and
+//     with idempotency whatever carries the key.
 //
 // It imports policy, ir, filter/contract and slo.
 package compile

@@ -21,7 +21,7 @@ type binding struct {
 
 // virtualHosts makes one virtual host for each domain that some service names,
 // and "*" in any case. Domains that serve the same share one.
-func virtualHosts(services []served) ([]ir.VirtualHost, error) {
+func virtualHosts(services []served, probes []string) ([]ir.VirtualHost, error) {
 	domains := []string{anyHost}
 	for _, s := range services {
 		for _, h := range s.service.Spec.Hosts {
@@ -44,6 +44,7 @@ func virtualHosts(services []served) ([]ir.VirtualHost, error) {
 		if err != nil {
 			return nil, err
 		}
+		routes = append(probeRoutes(probes), routes...)
 		same[key] = len(hosts)
 		hosts = append(hosts, ir.VirtualHost{Name: domain, Domains: []string{domain}, Routes: routes})
 	}
@@ -122,6 +123,17 @@ func soleService(bindings []binding) string {
 		name = b.name()
 	}
 	return name
+}
+
+// probeRoutes answer a load balancer, whatever the host, before any service.
+func probeRoutes(paths []string) []ir.Route {
+	var routes []ir.Route
+	for _, p := range slices.Compact(slices.Sorted(slices.Values(paths))) {
+		routes = append(routes, ir.Route{
+			Match: ir.RouteMatch{Path: ir.Path{Kind: ir.PathExact, Value: p}}, DirectStatus: 200, Probe: true,
+		})
+	}
+	return routes
 }
 
 func notFound(name, prefix string) ir.Route {

@@ -85,32 +85,33 @@ spec: {hosts: [ab.local], paths: [`+bPath+`], endpoints: [{address: 127.0.0.1, p
 	}
 }
 
-// TestRetryIsForRepeatableMethods: POST, PATCH and what we do not know are
-// never sent twice, and are counted under the same name.
+// TestRetryIsForRepeatableMethods: POST, PATCH and what we do not know are sent
+// twice only with a key, and only where the policy names the key.
 func TestRetryIsForRepeatableMethods(t *testing.T) {
 	model, err := compile.Compile(load(t, "testdata/methods/policies"), compile.Options{Listen: "127.0.0.1:10000"})
 	require.NoError(t, err)
 	cases := []struct {
 		method, path, route string
-		retries             bool
+		repeats, keyed      bool // without and with a key
 	}{
-		{"GET", "/x", "orders/rest", true},
-		{"PUT", "/x", "orders/rest", true},
-		{"POST", "/x", "orders/rest", false},
-		{"PATCH", "/x", "orders/rest", false},
-		{"BREW", "/x", "orders/rest", false},
-		{"GET", "/keyed", "orders/keyed", true},
-		{"POST", "/keyed", "orders/keyed", false},
-		{"PUT", "/keyed", "orders/rest", true},
-		{"POST", "/post", "orders/post-only", false},
-		{"GET", "/events", "orders/events", false},
+		{"GET", "/x", "orders/rest", true, true},
+		{"PUT", "/x", "orders/rest", true, true},
+		{"POST", "/x", "orders/rest", false, false},
+		{"PATCH", "/x", "orders/rest", false, false},
+		{"BREW", "/x", "orders/rest", false, false},
+		{"GET", "/keyed", "orders/keyed", true, true},
+		{"POST", "/keyed", "orders/keyed", false, true},
+		{"PUT", "/keyed", "orders/rest", true, true},
+		{"POST", "/post", "orders/post-only", false, true},
+		{"GET", "/events", "orders/events", false, false},
 	}
 	for _, c := range cases {
 		t.Run(c.method+c.path, func(t *testing.T) {
 			r := ir.MatchRoute(model.Edges[0], c.method, "any", c.path, nil)
 			require.NotNil(t, r)
 			require.Equal(t, c.route, r.Name)
-			require.Equal(t, c.retries, r.Retry != nil)
+			require.Equal(t, c.repeats, r.Retry.Repeats(c.method, false))
+			require.Equal(t, c.keyed, r.Retry.Repeats(c.method, true))
 		})
 	}
 }

@@ -39,6 +39,7 @@ func compileFilter(set *policy.Set, e policy.Edge, services []served, base strin
 	safe := contract.Plan{
 		Schema:          contract.PlanSchema,
 		Edge:            e.Metadata.Name,
+		EndSignal:       true, // translate gives every listener that counter
 		FailureMode:     e.Spec.FailureMode,
 		ProblemTypeBase: base,
 		LatencyBoundsUS: latencyBoundsUS,

@@ -11,20 +11,15 @@ import (
 	"github.com/seawall-mesh/seawall/filter/contract"
 )
 
-// repeatable are the methods that may be tried again without a key that tells
-// the service that two requests are one. Methods that we do not know are not
-// among them.
-var repeatable = []string{"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"}
-
 // bindingRoutes are the routes of one service at one path, closed by one that
 // takes all the rest of that path.
 func bindingRoutes(b binding) ([]ir.Route, error) {
 	rest := ir.RouteMatch{Path: ir.Path{Kind: ir.PathPrefix, Value: b.path}}
 	if b.policy == nil {
-		return []ir.Route{{
+		return []ir.Route{b.rewritten(ir.Route{
 			Name: b.name() + "/" + DefaultRoute, Match: rest, Cluster: b.name(),
-			TimeoutNS: defaultTimeoutNS, IdleTimeoutNS: defaultIdleTimeoutNS,
-		}}, nil
+			TimeoutNS: defaultTimeoutNS, IdleTimeoutNS: defaultIdleTimeoutNS, GRPC: b.grpc(),
+		})}, nil
 	}
 	var routes []ir.Route
 	for i := range b.policy.Spec.Routes {
@@ -33,12 +28,13 @@ func bindingRoutes(b binding) ([]ir.Route, error) {
 		if !ok {
 			continue // lies outside of this path of the service
 		}
-		compiled, err := compileRoute(b.name(), r, match)
+		compiled, err := compileRoute(b, r, match)
 		if err != nil {
 			return nil, fmt.Errorf("policy %s: route %s: %w", b.policy.Metadata.Name, r.Name, err)
 		}
-		routes = append(routes, compiled...)
-		if last := compiled[len(compiled)-1].Match; len(last.Methods) == 0 && len(last.Headers) == 0 && last.Within == "" && last.Path == rest.Path {
+		compiled.WrapErrors = wraps(&b.policy.Spec, r)
+		routes = append(routes, compiled)
+		if len(match.Methods) == 0 && len(match.Headers) == 0 && match.Within == "" && match.Path == rest.Path {
 			return routes, nil // takes everything; what follows is never reached
 		}
 	}
@@ -101,52 +97,60 @@ func headerMatch(h policy.HeaderMatch) ir.HeaderMatch {
 	return m
 }
 
-// compileRoute gives one route, or two of the same name where only some of the
-// methods may be retried.
-func compileRoute(service string, r *policy.Route, match ir.RouteMatch) ([]ir.Route, error) {
-	route := ir.Route{
-		Name: service + "/" + r.Name, Match: match, Cluster: service,
-		TimeoutNS: int64(r.Timeout.Request), IdleTimeoutNS: int64(r.Timeout.Idle), PerTryTimeoutNS: int64(r.Timeout.PerTry),
-	}
-	retry, err := compileRetry(r)
+func compileRoute(b binding, r *policy.Route, match ir.RouteMatch) (ir.Route, error) {
+	retry, err := compileRetry(r, match.Methods, b.grpc())
 	if err != nil {
-		return nil, err
+		return ir.Route{}, err
 	}
-	if retry == nil {
-		return []ir.Route{route}, nil
-	}
-	safe, unsafe := splitMethods(match.Methods)
-	var routes []ir.Route
-	if len(safe) > 0 {
-		again := route
-		again.Match.Methods, again.Retry = safe, retry
-		routes = append(routes, again)
-	}
-	if len(match.Methods) == 0 || len(unsafe) > 0 {
-		route.Match.Methods = unsafe
-		routes = append(routes, route)
-	}
-	return routes, nil
+	upgrades := slices.Compact(slices.Sorted(slices.Values(r.Upgrades)))
+	return b.rewritten(ir.Route{
+		Name: b.name() + "/" + r.Name, Match: match, Cluster: b.name(),
+		TimeoutNS: b.allowed(r), IdleTimeoutNS: int64(r.Timeout.Idle), PerTryTimeoutNS: int64(r.Timeout.PerTry),
+		Retry: retry, Upgrades: upgrades, GRPC: b.grpc(),
+		AnyBody: len(upgrades) > 0 || r.Timeout.Request == 0 && b.grpc(),
+		// Only there does the filter heed the caller's grpc-timeout; elsewhere it
+		// would be lengthened.
+		GRPCTimeout: retry != nil && b.guarded() && b.grpc(),
+	}), nil
 }
 
-// splitMethods parts methods into those that may be repeated and the others;
-// of no methods, which means all, the others are again all, being asked second.
-func splitMethods(methods []string) (safe, unsafe []string) {
-	if len(methods) == 0 {
-		return repeatable, nil
+func (b binding) grpc() bool { return b.service.Spec.Protocol == policy.ProtocolGRPC }
+
+// allowed is how long a request may take, a wait for its pool's permit
+// included; 0: no limit. It is Envoy's timeout as long as there is no wait: what
+// one takes of it, the filter takes off.
+func (b binding) allowed(r *policy.Route) int64 {
+	request, pool := int64(r.Timeout.Request), int64(b.policy.Spec.Pools[r.Pool].Timeout)
+	if b.guarded() && pool > 0 && (request == 0 || pool < request) {
+		return pool
 	}
-	for _, m := range methods {
-		if slices.Contains(repeatable, m) {
-			safe = append(safe, m)
-		} else {
-			unsafe = append(unsafe, m)
+	return request
+}
+
+// rewritten adds what the service's rewrite says.
+func (b binding) rewritten(r ir.Route) ir.Route {
+	if w := b.service.Spec.Rewrite; w != nil {
+		r.RewriteHost = w.Host
+		if to := cleanPrefix(w.Prefix); w.Prefix != "" && to != b.path {
+			r.Rewrite = &ir.PathRewrite{From: b.path, To: to}
 		}
 	}
-	return safe, unsafe
+	return r
 }
 
-// compileRetry gives nil where the route does not retry.
-func compileRetry(r *policy.Route) (*ir.Retry, error) {
+// wraps reports whether a route's bare 5xx answers are made problem documents,
+// which a policy that must not act does not do.
+func wraps(p *policy.ResiliencePolicySpec, r *policy.Route) bool {
+	if r.WrapUpstreamErrors != nil {
+		return *r.WrapUpstreamErrors && p.Mode == policy.ModeEnforce
+	}
+	return p.WrapUpstreamErrors && p.Mode == policy.ModeEnforce
+}
+
+// compileRetry gives nil where the route does not retry. methods are those of
+// the route, none = all: methods that we do not know are tried again only with
+// a key.
+func compileRetry(r *policy.Route, methods []string, grpc bool) (*ir.Retry, error) {
 	if r.Retry == nil || r.Retry.Attempts < 2 {
 		return nil, nil
 	}
@@ -154,6 +158,17 @@ func compileRetry(r *policy.Route) (*ir.Retry, error) {
 		Retries: uint32(r.Retry.Attempts - 1),
 		BaseNS:  int64(r.Retry.Backoff.Base),
 		MaxNS:   int64(r.Retry.Backoff.Max),
+	}
+	for _, m := range policy.IdempotentMethods() {
+		if len(methods) == 0 || slices.Contains(methods, m) {
+			retry.Methods = append(retry.Methods, m)
+		}
+	}
+	if i := r.Retry.Idempotency; i != nil {
+		retry.KeyHeader = i.Header
+	}
+	if len(retry.Methods) == 0 && retry.KeyHeader == "" {
+		return nil, nil
 	}
 	if r.Retry.HonorRetryAfter != nil {
 		retry.RetryAfterMaxNS = int64(r.Retry.HonorRetryAfter.Max)
@@ -178,7 +193,27 @@ func compileRetry(r *policy.Route) (*ir.Retry, error) {
 	}
 	slices.Sort(retry.Statuses)
 	retry.Statuses = slices.Compact(retry.Statuses)
+	if grpc {
+		retry.GRPC = grpcStatuses(retry.Statuses)
+	}
 	return retry, nil
+}
+
+// grpcStatuses are what gRPC services answer where others answer with one of
+// the statuses; Envoy has no word for UNKNOWN and DATA_LOSS.
+func grpcStatuses(statuses []uint32) []string {
+	var words []string
+	for _, s := range statuses {
+		switch s {
+		case 429:
+			words = append(words, "resource-exhausted")
+		case 500:
+			words = append(words, "internal")
+		case 503:
+			words = append(words, "unavailable")
+		}
+	}
+	return slices.Sorted(slices.Values(words))
 }
 
 func appendClass(list []uint32, first uint32) []uint32 {

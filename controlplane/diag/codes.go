@@ -48,6 +48,8 @@ const (
 	BadURL           = "SW0124"
 	RepeatedItem     = "SW0125"
 	ReservedName     = "SW0126"
+	BadCertificate   = "SW0127"
+	FileNotHere      = "SW0128"
 	DuplicateObject  = "SW0201"
 	SecondPolicy     = "SW0202"
 	UnknownService   = "SW0203"
@@ -75,12 +77,12 @@ const (
 	NeverSlow        = "SW0312"
 
 	WaitOutlivesRequest = "SW0313"
+	BodyTimeShared      = "SW0314"
 	ObjectiveRange      = "SW0401"
 	NeverCounted        = "SW0402"
 	BudgetStepOrder     = "SW0403"
 	UnsafeFault         = "SW0501"
 	NotEnforced         = "SW0900"
-	NotAvailable        = "SW0901"
 )
 
 // catalogue is sorted by code.
@@ -119,6 +121,8 @@ var catalogue = []Code{
 	{BadURL, Error, "not a usable URL", "Webhooks are called over http or https.", "Write an absolute http or https URL."},
 	{RepeatedItem, Error, "item listed twice", "The second has no effect and is usually a typing error.", "Take one out."},
 	{ReservedName, Error, "reserved name", "Seawall's own clusters in Envoy have names that begin so.", "Choose another name."},
+	{BadCertificate, Error, "not a usable certificate", "Envoy would refuse it, and what it belongs to would not be served.", "Give PEM files; a listener's certificate comes first in its chain and fits its key."},
+	{FileNotHere, Warning, "file cannot be read here", "The file is read by Envoy, which may run elsewhere. Without it, Envoy refuses the listener or cluster.", "Check the name; it counts on the machine of the Envoy."},
 
 	{DuplicateObject, Error, "two objects with one name", "Only one of the two could take effect.", "Rename one or take it out."},
 	{SecondPolicy, Error, "second policy for a service", "Routes are tried in order; between two files there is no order.", "Put the routes of a service into one ResiliencePolicy."},
@@ -147,6 +151,7 @@ var catalogue = []Code{
 	{PoolWaitTooLong, Error, "wait longer than the pool's timeout", "The timeout bounds wait and call together.", "Lower maxWait or raise timeout."},
 	{NeverSlow, Warning, "slow calls that never happen", "timeout.request ends a call before it could count as slow.", "Lower slowCalls.threshold."},
 	{WaitOutlivesRequest, Warning, "wait not shorter than the request's time", "timeout.request bounds wait and call together, so a request that waited that long has no time left for the call.", "Lower the pool's maxWait or raise timeout.request."},
+	{BodyTimeShared, Warning, "time for the body that is not reached", "Envoy has one limit for all routes of an edge: the longest that one of them asks for, 5m where a route says nothing.", "Set timeout.body on all routes, or expect the longest."},
 
 	{ObjectiveRange, Error, "objective that cannot be met or missed", "100% leaves no budget, 0% promises nothing.", "Choose an objective above 0% and below 100%."},
 	{NeverCounted, Error, "outcome that no SLI counts as bad", "ok is good by definition; aborted and injected requests are outside.", "Take it out of bad."},
@@ -155,7 +160,6 @@ var catalogue = []Code{
 	{UnsafeFault, Error, "per-attempt error on an unsafe method", "The upstream has already acted when its answer is replaced, and a retry would act twice.", "Use at: edge, or routes with safe methods or an idempotency key."},
 
 	{NotEnforced, Warning, "accepted, not enforced yet", "The field is part of the schema, but this build does nothing with it.", "Leave it in for later builds; do not rely on it now."},
-	{NotAvailable, Error, "not available yet", "Ignoring the field would loosen a security promise, so it is refused until it is built.", "Take the field out, or wait for the build that has it."},
 }
 
 // Lookup finds a code in the catalogue.

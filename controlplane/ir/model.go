@@ -1,5 +1,7 @@
 package ir
 
+import "slices"
+
 // Model is a whole policy set, compiled: one Edge per kind of data plane.
 type Model struct {
 	PolicyHash string `json:"policyHash"` // policy.Set.Hash, 16 hex digits
@@ -29,8 +31,9 @@ type NodeSelector struct {
 
 // HTTP holds what the listeners of an Edge have in common.
 type HTTP struct {
-	TrustedHops      uint32 `json:"trustedHops"`      // proxies before us whose X-Forwarded-For counts
-	RequestTimeoutNS int64  `json:"requestTimeoutNs"` // for a client to send its whole request; 0 = no limit
+	TrustedHops      uint32 `json:"trustedHops"`            // proxies before us whose X-Forwarded-For counts
+	RequestTimeoutNS int64  `json:"requestTimeoutNs"`       // for a client to send its whole request; 0 = no limit
+	MaxBodyBytes     int64  `json:"maxBodyBytes,omitempty"` // of a request; 0 = no limit
 }
 
 // Listener is a socket that clients connect to.
@@ -38,6 +41,17 @@ type Listener struct {
 	Name    string `json:"name"`
 	Address string `json:"address"` // an IP address
 	Port    uint32 `json:"port"`    // 1 to 65535
+
+	TLS *ListenerTLS `json:"tls,omitempty"` // nil = plain text
+}
+
+// ListenerTLS is the certificate that a listener shows, as files beside Envoy.
+type ListenerTLS struct {
+	CertFile string `json:"certFile"`
+	KeyFile  string `json:"keyFile"`
+	// Digest changes with the files' content, so that Envoy reads them again;
+	// "" = unknown.
+	Digest string `json:"digest,omitempty"`
 }
 
 // VirtualHost is what is served under some domains. Of several virtual hosts
@@ -51,8 +65,6 @@ type VirtualHost struct {
 }
 
 // Route sends what it matches to a cluster, or answers it with DirectStatus.
-// Two neighbours may have the same Name: they differ in Retry only, the first
-// of them taking the methods that may be repeated.
 type Route struct {
 	// Name is what the filter reads as xds.route_name: "service/route";
 	// "service/" for a request to a service that none of its routes matches;
@@ -66,6 +78,25 @@ type Route struct {
 	IdleTimeoutNS   int64  `json:"idleTimeoutNs"`   // stream without a byte in either direction; 0 = no limit
 	PerTryTimeoutNS int64  `json:"perTryTimeoutNs"` // one try; 0 = no limit of its own
 	Retry           *Retry `json:"retry,omitempty"`
+
+	// GRPCTimeout says that a try's grpc-timeout, where the request has one, is
+	// the time that is left for it.
+	GRPCTimeout bool         `json:"grpcTimeout,omitempty"`
+	Upgrades    []string     `json:"upgrades,omitempty"`    // protocols that a request may switch to, sorted
+	AnyBody     bool         `json:"anyBody,omitempty"`     // MaxBodyBytes does not hold: what it sends is a stream
+	RewriteHost string       `json:"rewriteHost,omitempty"` // :authority for the upstream; "" = the client's
+	Rewrite     *PathRewrite `json:"rewrite,omitempty"`
+	// Probe routes are answered by Envoy's health check: DirectStatus, or 503
+	// while it drains. The filter does not see them.
+	Probe      bool `json:"probe,omitempty"`
+	GRPC       bool `json:"grpc,omitempty"`       // the upstream speaks gRPC
+	WrapErrors bool `json:"wrapErrors,omitempty"` // 5xx answers of the upstream's that are no problem document become one
+}
+
+// PathRewrite replaces a whole-segment prefix of the path for the upstream.
+type PathRewrite struct {
+	From string `json:"from"` // "/", or without a final slash
+	To   string `json:"to"`   // the same
 }
 
 // RouteMatch says which requests a Route takes. All members must hold.
@@ -122,7 +153,16 @@ type Retry struct {
 	Statuses        []uint32 `json:"statuses,omitempty"`        // the upstream's answers, sorted
 	BaseNS          int64    `json:"baseNs"`                    // try i waits a random time up to (2^i − 1) × base
 	MaxNS           int64    `json:"maxNs"`                     // cap of that
-	RetryAfterMaxNS int64    `json:"retryAfterMaxNs,omitempty"` // an answer's Retry-After up to this is waited for; 0 = never
+	RetryAfterMaxNS int64    `json:"retryAfterMaxNs,omitempty"` // a Retry-After up to this is waited for, a longer one ends the tries; 0 = it is not looked at
+	Methods         []string `json:"methods,omitempty"`         // that are tried again, sorted
+	KeyHeader       string   `json:"keyHeader,omitempty"`       // requests that have something in it are tried again whatever their method; "" = none are
+	GRPC            []string `json:"grpc,omitempty"`            // grpc-status of the upstream's answers, in Envoy's words, sorted
+}
+
+// Repeats reports whether a failed request with this method is tried again;
+// keyed says that it carries KeyHeader.
+func (r *Retry) Repeats(method string, keyed bool) bool {
+	return r != nil && (slices.Contains(r.Methods, method) || keyed && r.KeyHeader != "")
 }
 
 // Protocol is what a cluster's upstreams speak.
@@ -145,6 +185,24 @@ type Cluster struct {
 
 	RetryBudget RetryBudget `json:"retryBudget"`
 	Outlier     *Outlier    `json:"outlier,omitempty"`
+
+	TLS         *UpstreamTLS `json:"tls,omitempty"` // nil = plain text
+	HealthCheck *HealthCheck `json:"healthCheck,omitempty"`
+}
+
+// UpstreamTLS is TLS towards a cluster, always verified.
+type UpstreamTLS struct {
+	CAFile     string `json:"caFile"`           // PEM, beside Envoy
+	Digest     string `json:"digest,omitempty"` // changes with the file's content; "" = unknown
+	ServerName string `json:"serverName"`       // SNI, and what the certificate must name
+}
+
+// HealthCheck asks each upstream whether it is well.
+type HealthCheck struct {
+	Path       string `json:"path"`
+	Host       string `json:"host,omitempty"` // :authority; "" = the cluster's name
+	IntervalNS int64  `json:"intervalNs"`
+	GRPC       bool   `json:"grpc,omitempty"` // by grpc.health.v1, of the service that Path names
 }
 
 // Endpoint is one upstream, or the name that stands for several.

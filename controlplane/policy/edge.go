@@ -21,9 +21,11 @@ type EdgeSpec struct {
 	// counts, 0 to 16; default 0.
 	TrustedHops int `json:"trustedHops" policy:"min=0,max=16"`
 	// MaxBody is the largest request body in bytes, above it 413; 0 = no limit
-	// (the default).
+	// (the default). It does not hold for routes with upgrades, and for gRPC
+	// routes whose timeout.request is 0.
 	MaxBody ByteSize `json:"maxBody,omitempty" policy:"min=1B"`
-	// Probes are paths that the edge answers itself, never shed, in no SLI.
+	// Probes are paths that the edge answers itself on any host: 200, and 503
+	// while it drains. They are never shed and in no SLI.
 	Probes []string `json:"probes,omitempty" policy:"format=path"`
 }
 
@@ -36,7 +38,9 @@ type Listener struct {
 	TLS  *ListenerTLS `json:"tls,omitempty"`
 }
 
-// ListenerTLS is the certificate that a listener shows.
+// ListenerTLS is the certificate that a listener shows: PEM files beside the
+// Envoy, relative names being taken from the policy file's folder. Where they
+// change, connections move to the new ones.
 type ListenerTLS struct {
 	CertFile string `json:"certFile" policy:"required"`
 	KeyFile  string `json:"keyFile" policy:"required"`

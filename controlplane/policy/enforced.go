@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/seawall-mesh/seawall/controlplane/diag"
@@ -15,8 +14,6 @@ const (
 	// notYet is accepted with a warning and does nothing, everything below it
 	// included.
 	notYet
-	// notAvailable is refused: to ignore it would loosen a security promise.
-	notAvailable
 )
 
 type fieldState struct {
@@ -25,7 +22,7 @@ type fieldState struct {
 }
 
 // enforcement lists every field of the schema, as Kind.path without indexes and
-// map keys. A field below one that is notYet or notAvailable needs no line of
+// map keys. A field below one that is notYet needs no line of
 // its own; everything else does (TestEnforcementIsComplete). Whoever builds a
 // field changes its line here, and its warning is gone.
 var enforcement = buildEnforcement()
@@ -47,8 +44,8 @@ func buildEnforcement() map[string]fieldState {
 		Edge.spec.listeners Edge.spec.listeners.address Edge.spec.listeners.port
 		Edge.spec.nodes Edge.spec.nodes.cluster Edge.spec.nodes.id
 		Edge.spec.services Edge.spec.failureMode Edge.spec.trustedHops`)
-	note(notAvailable, "Edge.spec.listeners.tls", "the listener would serve plain text")
-	add(notYet, `Edge.spec.maxBody Edge.spec.probes`)
+	add(enforced, `Edge.spec.listeners.tls Edge.spec.listeners.tls.certFile Edge.spec.listeners.tls.keyFile
+		Edge.spec.maxBody Edge.spec.probes`)
 
 	add(enforced, `
 		Service.spec.hosts Service.spec.paths
@@ -58,8 +55,10 @@ func buildEnforcement() map[string]fieldState {
 		Service.spec.connections Service.spec.connections.max
 		Service.spec.outlierEjection Service.spec.outlierEjection.consecutive5xx
 		Service.spec.outlierEjection.baseEjection Service.spec.outlierEjection.maxEjected`)
-	note(notAvailable, "Service.spec.tls", "requests would travel in plain text")
-	add(notYet, `Service.spec.healthCheck Service.spec.rewrite`)
+	add(enforced, `
+		Service.spec.tls Service.spec.tls.ca Service.spec.tls.serverName
+		Service.spec.healthCheck Service.spec.healthCheck.path Service.spec.healthCheck.interval
+		Service.spec.rewrite Service.spec.rewrite.host Service.spec.rewrite.prefix`)
 
 	const p = "ResiliencePolicy.spec."
 	add(enforced, p+"service "+p+"mode "+p+"retryBudget "+p+"retryBudget.percent "+p+"retryBudget.minConcurrency "+p+"routes")
@@ -70,18 +69,21 @@ func buildEnforcement() map[string]fieldState {
 	add(enforced, r+"name "+r+"match "+r+"match.methods "+r+"match.path "+r+"match.path.exact "+r+"match.path.prefix "+
 		r+"match.path.template "+r+"match.path.regex "+r+"match.headers "+r+"match.headers.name "+r+"match.headers.exact "+
 		r+"match.headers.prefix "+r+"match.headers.regex "+r+"match.headers.present "+r+"priority")
+	add(enforced, p+"wrapUpstreamErrors "+r+"wrapUpstreamErrors")
 	add(enforced, r+"timeout "+r+"timeout.request "+r+"timeout.perTry "+r+"timeout.idle "+r+"timeout.deadlineHeader "+r+"deadlineHeader "+r+"pool")
 	note(enforced, r+"cascade", "checked by validation, which is all it is for")
 	add(enforced, r+"cascade.client "+r+"cascade.service "+r+"cascade.db "+r+"cascade.cache")
 	add(enforced, r+"retry "+r+"retry.attempts "+r+"retry.retryOn "+r+"retry.backoff "+r+"retry.backoff.base "+r+"retry.backoff.max "+
 		r+"retry.honorRetryAfter "+r+"retry.honorRetryAfter.max")
-	note(notYet, r+"retry.idempotency", "no key is stamped, so POST and PATCH are not retried")
+	add(enforced, r+"retry.idempotency "+r+"retry.idempotency.header")
+	note(notYet, r+"retry.idempotency.generate", "no key is made, so requests without one are not retried")
 	add(enforced, r+"breaker "+r+"breaker.consecutiveFailures "+r+"breaker.recoveryTimeout "+r+"breaker.backoff "+
 		r+"breaker.backoff.multiplier "+r+"breaker.backoff.max "+r+"breaker.halfOpen "+r+"breaker.halfOpen.probes "+
 		r+"breaker.halfOpen.successes "+r+"breaker.failures "+
 		r+"breaker.failureRate "+r+"breaker.failureRate.percent "+r+"breaker.failureRate.window "+r+"breaker.failureRate.minRequests "+
 		r+"breaker.slowCalls "+r+"breaker.slowCalls.threshold "+r+"breaker.slowCalls.percent "+r+"breaker.slowCalls.window "+r+"breaker.slowCalls.minRequests")
-	add(notYet, r+"timeout.body "+r+"upgrades "+r+"deadLetter "+r+"fallback "+r+"flags")
+	add(enforced, r+"timeout.body "+r+"upgrades")
+	add(notYet, r+"deadLetter "+r+"fallback "+r+"flags")
 
 	const o = "ServiceLevelObjective.spec."
 	add(enforced, o+"service "+o+"routes "+o+"priorities "+o+"objective "+o+"window "+o+"indicator "+
@@ -115,21 +117,13 @@ func stateOf(schema string) (fieldState, bool) {
 // enforcement reports a field that this build does not enforce, once, at the
 // outermost such field.
 func (d *decoder) enforcement(c cursor) {
-	s, ok := enforcement[c.schema]
-	if !ok {
+	s := enforcement[c.schema]
+	if s.state != notYet {
 		return
 	}
-	name, code, message := last(c.path), "", ""
-	switch s.state {
-	case notYet:
-		code, message = diag.NotEnforced, name+" is accepted, not enforced yet"
-	case notAvailable:
-		code, message = diag.NotAvailable, name+" is not available yet"
-	default:
-		return
-	}
+	message := last(c.path) + " is accepted, not enforced yet"
 	if s.note != "" {
-		message += fmt.Sprintf(": %s", s.note)
+		message += ": " + s.note
 	}
-	d.report(code, c.line, c.column, c.path, message, "")
+	d.report(diag.NotEnforced, c.line, c.column, c.path, message, "")
 }

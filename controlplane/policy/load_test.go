@@ -253,7 +253,7 @@ func TestFindingsAreBounded(t *testing.T) {
 	}
 	t.Run("many warnings load", func(t *testing.T) {
 		t.Parallel()
-		set, findings := parse("a.yaml", routes(300, "upgrades: [websocket]"))
+		set, findings := parse("a.yaml", routes(300, "deadLetter: {queue: q}"))
 		require.NotNil(t, set)
 		require.Len(t, set.Policies[0].Spec.Routes, 300)
 		require.Len(t, findings, maxFindings+1)
@@ -261,7 +261,7 @@ func TestFindingsAreBounded(t *testing.T) {
 	})
 	t.Run("an error after many warnings is told", func(t *testing.T) {
 		t.Parallel()
-		set, findings := parse("a.yaml", routes(300, "upgrades: [websocket]")+"  - {name: B}\n")
+		set, findings := parse("a.yaml", routes(300, "deadLetter: {queue: q}")+"  - {name: B}\n")
 		require.Nil(t, set)
 		require.Equal(t, diag.BadName, onlyError(t, findings).Code)
 	})

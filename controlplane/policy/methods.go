@@ -29,6 +29,9 @@ var (
 // does, so that a retry needs no idempotency key.
 func IdempotentMethod(method string) bool { return slices.Contains(idempotentMethods, method) }
 
+// IdempotentMethods are all of those, sorted.
+func IdempotentMethods() []string { return slices.Sorted(slices.Values(idempotentMethods)) }
+
 func methodFormat(s string) (string, *flaw) {
 	if slices.Contains(methods, s) {
 		return s, nil

@@ -24,6 +24,9 @@ type ResiliencePolicySpec struct {
 	// Synthetic names the header that marks requests which no SLI counts.
 	Synthetic   *ClientHeader `json:"synthetic,omitempty"`
 	RetryBudget RetryBudget   `json:"retryBudget"`
+	// WrapUpstreamErrors makes a problem document of the service's own 5xx
+	// answers that are none; default false.
+	WrapUpstreamErrors bool `json:"wrapUpstreamErrors,omitempty"`
 	// Routes are tried in this order, the first match wins; at least one.
 	Routes []Route `json:"routes" policy:"required"`
 }
@@ -120,7 +123,10 @@ type Route struct {
 	Fallback   *Fallback   `json:"fallback,omitempty"`
 	// Flags are the feature flags that this route reads; they are sent upstream.
 	Flags []string `json:"flags,omitempty" policy:"format=label"`
-	Pos   diag.Pos `json:"-"`
+	// WrapUpstreamErrors goes before the policy's own for this route; nil = as
+	// that one says.
+	WrapUpstreamErrors *bool    `json:"wrapUpstreamErrors,omitempty"`
+	Pos                diag.Pos `json:"-"`
 }
 
 // Match says which requests belong to a route; empty members match all.
@@ -162,7 +168,9 @@ type Timeout struct {
 	Request Duration `json:"request" policy:"min=0s,max=24h"`
 	// PerTry bounds one try; default 0: a try may take what Request leaves.
 	PerTry Duration `json:"perTry" policy:"min=0s,max=24h"`
-	// Body is the time the client has to send its body (408); default 0.
+	// Body is the time the client has to send its request (408); default 5m, or
+	// no limit where Request is 0. Envoy has one for all routes of an edge: the
+	// longest.
 	Body Duration `json:"body" policy:"min=0s,max=24h"`
 	// Idle is the time without a byte in either direction; default 5m.
 	Idle Duration `json:"idle" policy:"min=0s,max=24h"`
@@ -170,6 +178,23 @@ type Timeout struct {
 	// have left, in integer milliseconds, in lower case; empty = none is obeyed.
 	// grpc-timeout is obeyed on services of protocol grpc in any case.
 	DeadlineHeader string `json:"deadlineHeader,omitempty" policy:"format=header"`
+}
+
+// EdgeBodyTime is the time for a request to come in where a route says nothing:
+// Envoy's advice for an edge.
+const EdgeBodyTime = 5 * minute
+
+// BodyTime is how long the route's clients may take to send a request; 0 = no
+// limit.
+func (t Timeout) BodyTime() Duration {
+	switch {
+	case t.Body > 0:
+		return t.Body
+	case t.Request == 0:
+		return 0
+	default:
+		return EdgeBodyTime
+	}
 }
 
 // Cascade are timeouts of other layers; 0 = not declared.
@@ -205,7 +230,9 @@ type RetryBackoff struct {
 
 // RetryAfter bounds how far an upstream's Retry-After is obeyed.
 type RetryAfter struct {
-	// Max is the longest wait; a longer wish is not obeyed. Default 10s.
+	// Max is the longest wait; an answer that asks for a longer one, or for more
+	// than the request has left, is given to the client with its Retry-After.
+	// Default 10s.
 	Max Duration `json:"max" policy:"min=1s,max=1h"`
 }
 

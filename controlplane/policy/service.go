@@ -7,6 +7,9 @@ const (
 	ProtocolGRPC  = "grpc"
 )
 
+// SystemCA is the ServiceTLS.CA that means what the system of the Envoy trusts.
+const SystemCA = "system"
+
 // ServiceSpec is the spec of a Service.
 type ServiceSpec struct {
 	// Hosts are the :authority names it answers to, port ignored, in lower
@@ -46,7 +49,8 @@ type DNS struct {
 
 // ServiceTLS is TLS towards a service. Verification cannot be switched off.
 type ServiceTLS struct {
-	// CA is "system" (the default) or a PEM file.
+	// CA is "system" (the default) or a PEM file beside the Envoy; a relative
+	// name is taken from the policy file's folder.
 	CA string `json:"ca" policy:"nonempty"`
 	// ServerName is what the certificate must name, and the SNI.
 	ServerName string `json:"serverName" policy:"required,format=dnsname"`
@@ -71,6 +75,8 @@ type OutlierEjection struct {
 
 // HealthCheck asks each endpoint whether it is well.
 type HealthCheck struct {
+	// Path is asked with GET, and must be answered 200; with protocol grpc it
+	// names the service that grpc.health.v1 is asked about, "/" being the server.
 	Path string `json:"path" policy:"required,format=path"`
 	// Interval is the time between two checks; default 5s.
 	Interval Duration `json:"interval" policy:"min=100ms,max=1h"`
@@ -80,6 +86,6 @@ type HealthCheck struct {
 type Rewrite struct {
 	// Host replaces :authority.
 	Host string `json:"host,omitempty" policy:"format=dnsname"`
-	// Prefix replaces the matched path of the service.
+	// Prefix replaces that of the service's paths which the request is under.
 	Prefix string `json:"prefix,omitempty" policy:"format=prefix"`
 }

@@ -16,12 +16,14 @@ type world struct {
 	services   map[string]*object
 	flags      map[string]*object
 	policies   map[string]*object // by the service that they guard
+	files      map[string]string  // as in Set.Files
 	incomplete bool               // documents are missing: unknown names prove nothing
 }
 
 // validate adds what is wrong with the objects, alone and together, to their
-// findings. The rules stand in the rules_*.go files, by topic.
-func validate(objects []*object, incomplete bool) {
+// findings, and returns what Set.Files holds. The rules stand in the
+// rules_*.go files, by topic.
+func validate(objects []*object, incomplete bool) (files map[string]string) {
 	// Of two places, the later one is the finding; later means by file, then by line.
 	slices.SortStableFunc(objects, func(a, b *object) int {
 		pa, pb := a.place("metadata.name"), b.place("metadata.name")
@@ -31,13 +33,15 @@ func validate(objects []*object, incomplete bool) {
 		return pa.Line - pb.Line
 	})
 	w := &world{
-		objects: objects, incomplete: incomplete,
+		objects: objects, incomplete: incomplete, files: map[string]string{},
 		services: map[string]*object{}, flags: map[string]*object{}, policies: map[string]*object{},
 	}
 	w.uniqueNames()
 	w.onePolicyPerService()
 	w.edges()
 	w.serviceRules()
+	w.fileRules()
+	w.bodyTimes()
 	for _, o := range objects {
 		switch o.kind {
 		case KindResiliencePolicy:
@@ -50,6 +54,7 @@ func validate(objects []*object, incomplete bool) {
 			w.flagRules(o, spec[FeatureFlag](o).Spec)
 		}
 	}
+	return w.files
 }
 
 func spec[T any](o *object) T { return o.value.Interface().(T) }

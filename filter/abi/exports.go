@@ -42,8 +42,15 @@ func proxyOnRequestHeaders(id, _, _ uint32) uint32 {
 	return actionContinue
 }
 
-//go:wasmexport proxy_on_log
-func proxyOnLog(id uint32) {
+//go:wasmexport proxy_on_response_trailers
+func proxyOnResponseTrailers(id, _ uint32) uint32 {
+	begin()
+	vm.ResponseTrailers(id)
+	return actionContinue
+}
+
+//go:wasmexport proxy_on_delete
+func proxyOnDelete(id uint32) {
 	begin()
 	vm.StreamDone(id)
 }

@@ -69,6 +69,9 @@ func (Host) Property(path string) ([]byte, bool) {
 // RequestHeader reads a header of the request.
 func (Host) RequestHeader(name string) ([]byte, bool) { return header(mapRequestHeaders, name) }
 
+// ResponseTrailer reads a trailer of the response.
+func (Host) ResponseTrailer(name string) ([]byte, bool) { return header(mapResponseTrailers, name) }
+
 func header(kind uint32, name string) ([]byte, bool) {
 	p, n := ptr(name)
 	if proxyGetHeader(kind, p, n, unsafe.Pointer(&outPtr), unsafe.Pointer(&outSize)) != statusOK {

@@ -9,11 +9,12 @@ const statusOK = 0
 
 // Buffers and maps of the ABI.
 const (
-	bufferVMConfig     = 6
-	bufferPluginConfig = 7
-	mapRequestHeaders  = 0
-	mapCallHeaders     = 6
-	streamRequest      = 0
+	bufferVMConfig      = 6
+	bufferPluginConfig  = 7
+	mapRequestHeaders   = 0
+	mapResponseTrailers = 3
+	mapCallHeaders      = 6
+	streamRequest       = 0
 )
 
 //go:wasmimport env proxy_log

@@ -47,6 +47,9 @@ func appendRow(dst []byte, r *Row) []byte {
 	o.String("service", r.Service)
 	o.String("route", r.Route)
 	o.String("priority", r.Priority)
+	if r.Attempts != 0 {
+		o.Uint("attempts", r.Attempts)
+	}
 	if len(r.Counts) == 0 {
 		o.Done(append(o.Key("counts"), "[]"...))
 	}

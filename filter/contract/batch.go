@@ -33,6 +33,7 @@ type Row struct {
 	Service  string   `json:"service"`
 	Route    string   `json:"route"`
 	Priority string   `json:"priority"`
+	Attempts uint64   `json:"attempts,omitempty"` // tries that the upstream was sent, of all these requests together
 	Counts   []Count  `json:"counts"`
 	Good     []Bucket `json:"good,omitempty"`    // latency of outcomes ok and 4xx
 	Bad      []Bucket `json:"bad,omitempty"`     // latency of the others

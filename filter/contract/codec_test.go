@@ -23,7 +23,11 @@ func samplePlan() contract.Plan {
 				Identity: "00000000deadbeef", ConsecutiveFailures: 5, RecoveryNS: 60e9, RecoveryMaxNS: 300e9, MultiplierPPM: 1_500_000,
 				Probes: 3, Successes: 3, ProbeExpiryNS: 30e9, Failures: []string{"5xx", "reset", "503"},
 			}},
-			{Name: "payments/offers", Service: "payments", Route: "offers", Priority: "medium", GRPC: true, Pool: "reads", TimeoutNS: 7e9, DeadlineHeader: "x-deadline-ms"},
+			{Name: "payments/offers", Service: "payments", Route: "offers", Priority: "medium", GRPC: true, Pool: "reads", TimeoutNS: 7e9, DeadlineHeader: "x-deadline-ms",
+				KeyHeader: "idempotency-key", Retries: 2, Attempts: &contract.Attempts{PerTryNS: 1e9}, Faults: []contract.Fault{
+					{Experiment: "brownout", PPM: 10_000, NotAfterNS: 7, Tries: 1, LatencyMinNS: 1, LatencyMaxNS: 2},
+					{Experiment: "errors", PPM: 50_000, NotAfterNS: 7, Status: 503},
+				}},
 		},
 		Pools: []contract.Pool{
 			{Service: "payments", Name: "charges", MaxConcurrency: 20, MaxQueue: 50, MaxWaitNS: 5e9, TimeoutNS: 10e9},
@@ -54,6 +58,15 @@ func TestParsePlanReadsWhatEncodingJSONWrites(t *testing.T) {
 			route.Retired = rapid.Bool().Draw(t, "retired")
 			route.TimeoutNS = rapid.Int64Range(0, 1e15).Draw(t, "timeout")
 			route.DeadlineHeader = rapid.SampledFrom([]string{"", "x-deadline-ms", "a_b.c9"}).Draw(t, "header")
+			route.KeyHeader = rapid.SampledFrom([]string{"", "idempotency-key"}).Draw(t, "key")
+			route.Retries = rapid.Uint32Range(0, 100).Draw(t, "retries")
+			if rapid.Bool().Draw(t, "attempts") {
+				route.Attempts = &contract.Attempts{PerTryNS: rapid.Int64Range(0, 1e15).Draw(t, "per try")}
+				route.Faults = rapid.SliceOfN(faults, 0, 2).Draw(t, "faults")
+				if len(route.Faults) == 0 {
+					route.Faults = nil
+				}
+			}
 			if len(plan.Pools) > 0 && rapid.Bool().Draw(t, "pooled") {
 				route.Pool = rapid.SampledFrom(plan.Pools).Draw(t, "pool").Name
 			}
@@ -84,6 +97,16 @@ func TestParsePlanReadsWhatEncodingJSONWrites(t *testing.T) {
 		require.Equal(t, plan, got)
 	})
 }
+
+var faults = rapid.Custom(func(t *rapid.T) contract.Fault {
+	f := contract.Fault{
+		Experiment: "e", PPM: rapid.Int64Range(1, 1_000_000).Draw(t, "ppm"), NotAfterNS: rapid.Int64Range(1, 1<<62).Draw(t, "end"),
+		Tries: rapid.Uint32Range(0, 100).Draw(t, "tries"), LatencyMinNS: rapid.Int64Range(0, 1e15).Draw(t, "min"),
+	}
+	f.LatencyMaxNS = f.LatencyMinNS + rapid.Int64Range(1, 1e15).Draw(t, "spread")
+	f.Status = rapid.SampledFrom([]uint16{0, 400, 503, 599}).Draw(t, "status")
+	return f
+})
 
 func drawConditions(t *rapid.T, b *contract.Breaker) {
 	rate := func() contract.Rate {
@@ -163,6 +186,16 @@ func TestParsePlanNamesTheField(t *testing.T) {
 		"failures":       {breaker(func(b *contract.Breaker) { b.Failures[2] = "6xx" }), `routes[0].breaker.failures[2]: neither an outcome nor a status: "6xx"`},
 		"timeout":        {func(p *contract.Plan) { p.Routes[1].TimeoutNS = -1 }, "routes[1].timeoutNs: -1 is not in 0..31622400000000000"},
 		"header":         {func(p *contract.Plan) { p.Routes[1].DeadlineHeader = "X-Deadline" }, "routes[1].deadlineHeader: not a header's name in lower case"},
+		"key header":     {func(p *contract.Plan) { p.Routes[1].KeyHeader = ":key" }, "routes[1].keyHeader: not a header's name in lower case"},
+		"retries":        {func(p *contract.Plan) { p.Routes[1].Retries = 101 }, "routes[1].retries: 101 is not in 0..100"},
+		"per try":        {func(p *contract.Plan) { p.Routes[1].Attempts.PerTryNS = -1 }, "routes[1].attempts.perTryNs: -1 is not in 0..31622400000000000"},
+		"no attempts":    {func(p *contract.Plan) { p.Routes[1].Attempts = nil }, "routes[1].attempts: missing, and faults are the attempt role's"},
+		"experiment":     {func(p *contract.Plan) { p.Routes[1].Faults[1].Experiment = "" }, "routes[1].faults[1].experiment: missing"},
+		"share":          {func(p *contract.Plan) { p.Routes[1].Faults[1].PPM = 1_000_001 }, "routes[1].faults[1].ppm: 1000001 is not in 1..1000000"},
+		"fault's end":    {func(p *contract.Plan) { p.Routes[1].Faults[1].NotAfterNS = 0 }, "routes[1].faults[1].notAfterNs: 0 is not in 1..4611686018427387904"},
+		"latency":        {func(p *contract.Plan) { p.Routes[1].Faults[0].LatencyMinNS = 3 }, "routes[1].faults[0].latencyMaxNs: less than latencyMinNs"},
+		"fault's status": {func(p *contract.Plan) { p.Routes[1].Faults[1].Status = 200 }, "routes[1].faults[1].status: 200 is not in 400..599"},
+		"no fault":       {func(p *contract.Plan) { p.Routes[1].Faults[0].LatencyMaxNS, p.Routes[1].Faults[0].LatencyMinNS = 0, 0 }, "routes[1].faults[0].status: missing, as is a latency"},
 		"no such pool":   {func(p *contract.Plan) { p.Routes[0].Pool = "read" }, `routes[0].pool: the service has no pool "read"`},
 		"pool of other":  {func(p *contract.Plan) { p.Pools[1].Service = "q" }, `routes[1].pool: the service has no pool "reads"`},
 		"pool order":     {func(p *contract.Plan) { p.Pools[0].Name = "reads" }, "pools[1]: not sorted by service and name, or twice the same"},
@@ -280,7 +313,7 @@ func TestBatchReadsBack(t *testing.T) {
 	rows := rapid.Custom(func(t *rapid.T) contract.Row {
 		return contract.Row{
 			Minute: rapid.Int64().Draw(t, "minute"), Coarse: rapid.Bool().Draw(t, "coarse"), Service: text.Draw(t, "s"), Route: text.Draw(t, "r"),
-			Priority: text.Draw(t, "p"), Good: buckets.Draw(t, "good"), Bad: buckets.Draw(t, "bad"), Aborted: buckets.Draw(t, "aborted"),
+			Priority: text.Draw(t, "p"), Attempts: rapid.Uint64().Draw(t, "attempts"), Good: buckets.Draw(t, "good"), Bad: buckets.Draw(t, "bad"), Aborted: buckets.Draw(t, "aborted"),
 			Counts: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) contract.Count {
 				return contract.Count{Outcome: text.Draw(t, "o"), Status: rapid.Uint16().Draw(t, "st"), Degraded: rapid.Bool().Draw(t, "d"), N: rapid.Uint64().Draw(t, "n")}
 			}), 0, 3).Draw(t, "counts"),

@@ -17,6 +17,8 @@ const (
 	MaxProbes        = 32
 	MaxPools         = 1024
 	MaxPool          = 1024 // permits, and waiters, of one pool
+	MaxFaults        = 16   // of one route
+	MaxRetries       = 100  // of one request
 
 	maxThreshold  = 1_000_000
 	maxSuccesses  = 1_000_000
@@ -178,6 +180,8 @@ func (p *planParser) plan() Plan {
 				}
 				plan.LatencyBoundsUS = append(plan.LatencyBoundsUS, p.intIn(low, maxBoundUS))
 			})
+		case "endSignal":
+			plan.EndSignal = p.r.Bool()
 		case "telemetry":
 			plan.Telemetry = p.telemetry()
 		case "routes":
@@ -307,6 +311,16 @@ func (p *planParser) route() Route {
 			r.TimeoutNS = p.intIn(0, maxDurationNS)
 		case "deadlineHeader":
 			r.DeadlineHeader = p.str()
+		case "keyHeader":
+			r.KeyHeader = p.str()
+		case "retries":
+			r.Retries = uint32(p.intIn(0, MaxRetries))
+		case "attempts":
+			if !p.r.Null() {
+				r.Attempts = p.attempts()
+			}
+		case "faults":
+			p.array(MaxFaults, func() { r.Faults = append(r.Faults, p.fault()) })
 		default:
 			return false
 		}
@@ -317,7 +331,52 @@ func (p *planParser) route() Route {
 	_, known := ParsePriority(r.Priority)
 	p.require("priority", known, "none of critical, high, medium, low")
 	p.require("deadlineHeader", isHeaderName(r.DeadlineHeader), "not a header's name in lower case")
+	p.require("keyHeader", isHeaderName(r.KeyHeader), "not a header's name in lower case")
+	p.require("attempts", r.Attempts != nil || len(r.Faults) == 0, "missing, and faults are the attempt role's")
 	return r
+}
+
+func (p *planParser) attempts() *Attempts {
+	var a Attempts
+	p.object(func(name string) bool {
+		if name != "perTryNs" {
+			return false
+		}
+		a.PerTryNS = p.intIn(0, maxDurationNS)
+		return true
+	})
+	return &a
+}
+
+func (p *planParser) fault() Fault {
+	var f Fault
+	p.object(func(name string) bool {
+		switch name {
+		case "experiment":
+			f.Experiment = p.str()
+		case "ppm":
+			f.PPM = p.intIn(1, 1_000_000)
+		case "notAfterNs":
+			f.NotAfterNS = p.intIn(1, 1<<62)
+		case "tries":
+			f.Tries = uint32(p.intIn(0, MaxRetries))
+		case "latencyMinNs":
+			f.LatencyMinNS = p.intIn(0, maxDurationNS)
+		case "latencyMaxNs":
+			f.LatencyMaxNS = p.intIn(0, maxDurationNS)
+		case "status":
+			f.Status = uint16(p.intIn(400, 599))
+		default:
+			return false
+		}
+		return true
+	})
+	p.require("experiment", f.Experiment != "", "missing")
+	p.require("ppm", f.PPM > 0, "missing")
+	p.require("notAfterNs", f.NotAfterNS > 0, "missing")
+	p.require("latencyMaxNs", f.LatencyMaxNS >= f.LatencyMinNS, "less than latencyMinNs")
+	p.require("status", f.Status > 0 || f.LatencyMaxNS > 0, "missing, as is a latency")
+	return f
 }
 
 func (p *planParser) breaker() Breaker {

@@ -18,7 +18,22 @@ type Plan struct {
 	Telemetry       Telemetry `json:"telemetry"`
 	Routes          []Route   `json:"routes"`          // sorted by Name
 	Pools           []Pool    `json:"pools,omitempty"` // sorted by Service, then Name
+	// EndSignal: the listener counts in metric EndSignalMetric each request
+	// that ends otherwise than by an answer of 200 to 399.
+	EndSignal bool `json:"endSignal,omitempty"`
 }
+
+// EndSignalMetric is Plan.EndSignal's counter, as the filter calls it. Envoy's
+// own name of it starts with "wasmcustom.".
+const EndSignalMetric = "seawall.other_ends"
+
+// Where the listener puts the grpc-status of a response's headers, in dynamic
+// metadata: at a stream's end they are gone. That of trailers the filter sees
+// itself.
+const (
+	GRPCStatusNamespace = "seawall"
+	GRPCStatusKey       = "grpc-status"
+)
 
 // Telemetry says where batches go.
 type Telemetry struct {
@@ -41,6 +56,29 @@ type Route struct {
 	Pool           string `json:"pool,omitempty"`           // name of a Pool of its service, "": none
 	TimeoutNS      int64  `json:"timeoutNs,omitempty"`      // what the policy gives a request, waiting included, 0: no limit
 	DeadlineHeader string `json:"deadlineHeader,omitempty"` // lower case; a caller's deadline in whole ms, "": none is read
+
+	KeyHeader string    `json:"keyHeader,omitempty"` // lower case; an unsafe request without this header is given a key in it, "": none is
+	Retries   uint32    `json:"retries,omitempty"`   // tries that Envoy may make after the first, 0: none
+	Attempts  *Attempts `json:"attempts,omitempty"`  // nil: the edge role alone counts, by how requests end
+	Faults    []Fault   `json:"faults,omitempty"`    // of chaos, the first whose cohort a request is in
+}
+
+// Attempts says that the attempt role sees each try of a route's requests, so
+// that each counts for the breaker.
+type Attempts struct {
+	PerTryNS int64 `json:"perTryNs,omitempty"` // a try that takes so long was cut off, 0: no limit of its own
+}
+
+// Fault is what chaos does to a share of the requests, in the attempt role. It
+// ends by itself.
+type Fault struct {
+	Experiment   string `json:"experiment"`             // its name; the cohort follows from it
+	PPM          int64  `json:"ppm"`                    // of the requests, by a hash of their id; the cohort of less is within that of more
+	NotAfterNS   int64  `json:"notAfterNs"`             // Unix ns of the filter's clock
+	Tries        uint32 `json:"tries,omitempty"`        // so many of a request's tries, from the first, 0: all
+	LatencyMinNS int64  `json:"latencyMinNs,omitempty"` // the try is held for a time between
+	LatencyMaxNS int64  `json:"latencyMaxNs,omitempty"` // the two, 0: it is not
+	Status       uint16 `json:"status,omitempty"`       // in place of the status that the upstream answered, 400 to 599, 0: none
 }
 
 // Pool is a bulkhead of a service, shared by the routes that name it. Service
@@ -91,3 +129,8 @@ type Override struct {
 	State      string `json:"state"`      // open (refuse all) | closed (admit all, count nothing)
 	NotAfterNS int64  `json:"notAfterNs"` // Unix ns of the filter's clock
 }
+
+// AttemptConfig is the whole plugin configuration of the attempt role. It never
+// changes: what the role does is in the plan of the edge role, in whose VM it
+// runs.
+const AttemptConfig = `{"role":"attempt"}`

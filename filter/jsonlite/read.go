@@ -384,7 +384,9 @@ const (
 	Text
 	Number
 	Truth // true or false
-	Other // null, an object, an array
+	Map   // an object
+	List  // an array
+	Other // null
 )
 
 // Kind looks at the next value without reading it.
@@ -396,7 +398,11 @@ func (r *Reader) Kind() Kind {
 		return Number
 	case 't', 'f':
 		return Truth
-	case 'n', '{', '[':
+	case '{':
+		return Map
+	case '[':
+		return List
+	case 'n':
 		return Other
 	}
 	return None

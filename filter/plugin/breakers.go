@@ -26,7 +26,6 @@ type cell struct {
 	windows breaker.Windows
 	loaded  bool
 	version uint32 // for SharedSet
-	current bool   // version is the record's as far as is known: not written since it was read
 	foreign bool   // the record is of another identity, or none; state is what it starts anew with
 	epoch   uint64 // of its shard, before the record was read
 	since   uint64 // admissions of this VM when it came to know the generation
@@ -41,7 +40,7 @@ type cell struct {
 // load reads the record.
 func (vm *VM) load(c *cell) {
 	epoch := vm.epoch.read(c.shard) // before the record: better to read it once too often
-	value, version, exists := vm.host.SharedGet(c.key)
+	value, version, exists := vm.shared.get(c.key)
 	var next engine.State
 	c.foreign, c.windows = false, breaker.Windows{}
 	if exists {
@@ -63,7 +62,7 @@ func (vm *VM) load(c *cell) {
 		c.since = vm.admitted
 	}
 	vm.setState(c, next)
-	c.loaded, c.version, c.current, c.epoch = true, version, true, epoch
+	c.loaded, c.version, c.epoch = true, version, epoch
 }
 
 // calm reports whether a request needs not ask: only failures are news.
@@ -95,7 +94,8 @@ func (vm *VM) countUnwell() {
 // whether it did.
 func (vm *VM) store(c *cell, next engine.State, windows *breaker.Windows) bool {
 	vm.scratch = codec.Append(vm.scratch[:0], c.identity, &next.Breaker, windows)
-	if !vm.host.SharedSet(c.key, vm.scratch, c.version) {
+	version, ok := vm.shared.set(c.key, vm.scratch, c.version)
+	if !ok {
 		return false
 	}
 	moved := next.Breaker.Gen != c.state.Breaker.Gen
@@ -105,7 +105,7 @@ func (vm *VM) store(c *cell, next engine.State, windows *breaker.Windows) bool {
 	news := moved || (c.state.Breaker.Healthy() && !next.Breaker.Healthy())
 	vm.setState(c, next)
 	c.windows = *windows
-	c.current, c.foreign = false, false
+	c.version, c.foreign = version, false
 	vm.epoch.raise(c.shard)
 	c.epoch++ // if the epoch is that much, nobody has written but us
 	if news {
@@ -139,9 +139,6 @@ func (vm *VM) admit(c *cell, now int64) (engine.Decision, engine.Ticket) {
 		switch {
 		case !decision.Changed:
 			return decision, ticket
-		case !c.current: // the version of our own last write is unknown
-			vm.load(c)
-			continue
 		case vm.store(c, next, &c.windows): // a closed breaker's admission changes nothing
 			vm.moved(c, decision.Moved, now)
 			return decision, ticket
@@ -170,7 +167,7 @@ func (vm *VM) settle(c *cell, s *stream, r engine.Result, now int64) {
 	if c.slowNS > 0 && r.Breaker.Verdict != breaker.Neutral {
 		r.Breaker.Slow = vm.tookLong(c.slowNS, s, now)
 	}
-	if vm.epoch.read(c.shard) != c.epoch || (windowed && !c.current) {
+	if vm.epoch.read(c.shard) != c.epoch {
 		vm.load(c)
 	}
 	random := uint64(0)
@@ -183,9 +180,6 @@ func (vm *VM) settle(c *cell, s *stream, r engine.Result, now int64) {
 		switch {
 		case !changed:
 			return
-		case !c.current:
-			vm.load(c)
-			continue
 		case vm.store(c, next, &windows):
 			vm.moved(c, moved, now)
 			return

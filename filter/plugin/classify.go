@@ -7,7 +7,7 @@ type ending struct {
 	code    int   // 0: no response was started
 	flags   int64 // Envoy's response flags
 	details string
-	grpc    int64 // grpc-status, -1: not gRPC, or none
+	grpc    int64 // grpc-status, -1: not gRPC, or no answer
 }
 
 // Envoy's response flags (CoreResponseFlag in envoy/stream_info/stream_info.h),
@@ -103,4 +103,41 @@ func gRPCOutcome(status int64) contract.Outcome {
 		return contract.Timeout
 	}
 	return contract.ClientError
+}
+
+// parseGRPCStatus reads a grpc-status: what is no number is UNKNOWN.
+func parseGRPCStatus(b []byte) int64 {
+	const unknown = 2
+	if len(b) == 0 || len(b) > 4 {
+		return unknown
+	}
+	var n int64
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return unknown
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n
+}
+
+// gRPCOfHTTP is the status of a gRPC call that was answered without one, as the
+// protocol maps it (grpc/grpc, doc/http-grpc-status-mapping.md); -1: it was not
+// answered.
+func gRPCOfHTTP(code int) int64 {
+	switch code {
+	case 0:
+		return -1
+	case 400:
+		return 13
+	case 401:
+		return 16
+	case 403:
+		return 7
+	case 404:
+		return 12
+	case 429, 502, 503, 504:
+		return 14
+	}
+	return 2
 }

@@ -14,9 +14,9 @@ const (
 	bulkheadTimeout = contract.BulkheadTimeout
 
 	headerGRPCTimeout = "grpc-timeout"
-	headerDeadline    = "x-seawall-deadline-ms"
 	// headerTimeout shortens the router's timeout for one request. Clients
-	// cannot send it, the edge drops theirs.
+	// cannot send it, the edge drops theirs. What is left of it on each try the
+	// router itself tells the service, in x-seawall-deadline-ms.
 	headerTimeout = "x-envoy-upstream-rq-timeout-ms"
 
 	maxVisits = 1024 // kept to be used again
@@ -31,10 +31,7 @@ func (vm *VM) heed(s *stream, now int64) (pause bool) {
 	r := s.route
 	v := vm.visit(s)
 	v.pool, v.hold = r.pool, endlessNS
-	policy := r.timeout
-	if v.pool != nil {
-		policy = least(policy, v.pool.timeout)
-	}
+	policy := r.allowed()
 	if policy > 0 {
 		v.hold = policy + holdSlackNS
 	}
@@ -66,6 +63,15 @@ func (vm *VM) heed(s *stream, now int64) (pause bool) {
 	return false
 }
 
+// allowed is how long the policy gives a request in all, 0: no limit. It is the
+// router's own timeout too.
+func (r *route) allowed() int64 {
+	if r.pool != nil {
+		return least(r.timeout, r.pool.timeout)
+	}
+	return r.timeout
+}
+
 // least is the lesser of two limits, 0 being none.
 func least(a, b int64) int64 {
 	if a <= 0 || (b > 0 && b < a) {
@@ -94,7 +100,7 @@ func (vm *VM) callerGives(r *route) int64 {
 }
 
 // sendOn passes the breaker, where a probe is taken now, and tells the router
-// and the service how much time is left. true: the request was answered
+// how much time is left where that is less than it knows of. true: the request was answered
 // instead.
 func (vm *VM) sendOn(s *stream, now int64) (refused bool) {
 	v, r := s.visit, s.route
@@ -125,9 +131,8 @@ func (vm *VM) sendOn(s *stream, now int64) (refused bool) {
 	if left == unlimited {
 		return false
 	}
-	vm.scratch = deadline.AppendMillis(vm.scratch[:0], left)
-	vm.host.SetRequestHeader(headerDeadline, vm.scratch)
-	if r.timeout <= 0 || deadline.Millis(left) < deadline.Millis(r.timeout) {
+	if allowed := r.allowed(); allowed <= 0 || deadline.Millis(left) < deadline.Millis(allowed) {
+		vm.scratch = deadline.AppendMillis(vm.scratch[:0], left)
 		vm.host.SetRequestHeader(headerTimeout, vm.scratch)
 	}
 	if r.grpc && vm.isGRPC() {

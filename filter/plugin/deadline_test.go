@@ -32,16 +32,16 @@ func TestDeadlines(t *testing.T) {
 		headers map[string]string
 		sent    map[string]string
 	}{
-		"none":               {"pay/charge", nil, map[string]string{"x-seawall-deadline-ms": "2000"}},
-		"longer than policy": {"pay/charge", map[string]string{"x-deadline-ms": "9000"}, map[string]string{"x-seawall-deadline-ms": "2000"}},
-		"shorter":            {"pay/charge", map[string]string{"x-deadline-ms": "300"}, map[string]string{"x-seawall-deadline-ms": "300", "x-envoy-upstream-rq-timeout-ms": "300"}},
-		"no number":          {"pay/charge", map[string]string{"x-deadline-ms": "soon"}, map[string]string{"x-seawall-deadline-ms": "2000"}},
-		"of any size":        {"pay/charge", map[string]string{"x-deadline-ms": strings.Repeat("\xff9", 1<<16)}, map[string]string{"x-seawall-deadline-ms": "2000"}},
-		"not asked for":      {"pay/charge", grpc("100m"), map[string]string{"x-seawall-deadline-ms": "2000"}},
-		"gRPC":               {"pay/chat", grpc("100m"), map[string]string{"x-seawall-deadline-ms": "100", "x-envoy-upstream-rq-timeout-ms": "100", "grpc-timeout": "100m"}},
-		"gRPC, rounded up":   {"pay/chat", grpc("1n"), map[string]string{"x-seawall-deadline-ms": "1", "x-envoy-upstream-rq-timeout-ms": "1", "grpc-timeout": "1m"}},
-		"gRPC by policy":     {"pay/chat", grpc("10S"), map[string]string{"x-seawall-deadline-ms": "2000", "grpc-timeout": "2000m"}},
-		"HTTP on gRPC route": {"pay/chat", nil, map[string]string{"x-seawall-deadline-ms": "2000"}},
+		"none":               {"pay/charge", nil, nil},
+		"longer than policy": {"pay/charge", map[string]string{"x-deadline-ms": "9000"}, nil},
+		"shorter":            {"pay/charge", map[string]string{"x-deadline-ms": "300"}, map[string]string{"x-envoy-upstream-rq-timeout-ms": "300"}},
+		"no number":          {"pay/charge", map[string]string{"x-deadline-ms": "soon"}, nil},
+		"of any size":        {"pay/charge", map[string]string{"x-deadline-ms": strings.Repeat("\xff9", 1<<16)}, nil},
+		"not asked for":      {"pay/charge", grpc("100m"), nil},
+		"gRPC":               {"pay/chat", grpc("100m"), map[string]string{"x-envoy-upstream-rq-timeout-ms": "100", "grpc-timeout": "100m"}},
+		"gRPC, rounded up":   {"pay/chat", grpc("1n"), map[string]string{"x-envoy-upstream-rq-timeout-ms": "1", "grpc-timeout": "1m"}},
+		"gRPC by policy":     {"pay/chat", grpc("10S"), map[string]string{"grpc-timeout": "2000m"}},
+		"HTTP on gRPC route": {"pay/chat", nil, nil},
 		"a plain route":      {"pay/offers", map[string]string{"x-deadline-ms": "0"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestADeadlineBoundsTheWait(t *testing.T) {
 	w.finish(a, "pay/report", 200)
 	w.deliver()
 	require.Equal(t, []uint32{c}, w.resumed)
-	require.Equal(t, map[string]string{"x-seawall-deadline-ms": "5500", "x-envoy-upstream-rq-timeout-ms": "5500"}, w.sent)
+	require.Equal(t, map[string]string{"x-envoy-upstream-rq-timeout-ms": "5500"}, w.sent)
 }
 
 func TestTheDeadlineComesBeforeTheBreaker(t *testing.T) {

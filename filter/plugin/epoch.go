@@ -17,15 +17,16 @@ const (
 // take their place.
 type epoch struct {
 	host   Host
+	shared *records
 	gauges [epochs]Metric
-	shared bool
+	hidden bool // shared records serve
 	keys   [epochs]string
 }
 
 // open defines the gauges and tries one: raising the admission epoch makes
 // others look at their records once more, no harm.
-func (e *epoch) open(host Host) {
-	e.host = host
+func (e *epoch) open(host Host, shared *records) {
+	e.host, e.shared = host, shared
 	for i := range e.gauges {
 		name := "admit"
 		if i < shards {
@@ -34,20 +35,20 @@ func (e *epoch) open(host Host) {
 		e.keys[i] = "sw1/e/" + name
 		m, ok := host.DefineMetric(Gauge, "seawall.epoch."+name)
 		e.gauges[i] = m
-		e.shared = e.shared || !ok
+		e.hidden = e.hidden || !ok
 	}
-	if !e.shared {
+	if !e.hidden {
 		host.MetricAdd(e.gauges[admitEpoch], 1)
-		e.shared = host.MetricGet(e.gauges[admitEpoch]) == 0
+		e.hidden = host.MetricGet(e.gauges[admitEpoch]) == 0
 	}
 }
 
 // read is the epoch's value now.
 func (e *epoch) read(i int) uint64 {
-	if !e.shared {
+	if !e.hidden {
 		return e.host.MetricGet(e.gauges[i])
 	}
-	value, _, ok := e.host.SharedGet(e.keys[i])
+	value, _, ok := e.shared.get(e.keys[i])
 	if !ok {
 		return 0
 	}
@@ -56,18 +57,18 @@ func (e *epoch) read(i int) uint64 {
 
 // raise makes the epoch grow.
 func (e *epoch) raise(i int) {
-	if !e.shared {
+	if !e.hidden {
 		e.host.MetricAdd(e.gauges[i], 1)
 		return
 	}
 	for range maxTries {
-		value, version, ok := e.host.SharedGet(e.keys[i])
+		value, version, ok := e.shared.get(e.keys[i])
 		if !ok {
 			version = Absent
 		}
 		var next [8]byte
 		put64(next[:], get64(value)+1)
-		if e.host.SharedSet(e.keys[i], next[:], version) {
+		if _, ok := e.shared.set(e.keys[i], next[:], version); ok {
 			return
 		}
 	}

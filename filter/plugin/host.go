@@ -1,5 +1,7 @@
 package plugin
 
+import "github.com/seawall-mesh/seawall/filter/contract"
+
 // Host is what the plugin needs of the proxy. Its calls are only valid within
 // a callback. Slices that it returns are valid until the callback returns, and
 // must not be changed.
@@ -17,6 +19,9 @@ type Host interface {
 	// RequestHeader is a header of the stream's request, by its lower-case
 	// name.
 	RequestHeader(name string) (value []byte, ok bool)
+	// ResponseTrailer is a trailer of the stream's response. Only in
+	// ResponseTrailers.
+	ResponseTrailer(name string) (value []byte, ok bool)
 	// SetRequestHeader replaces a header of the stream's request, which must not
 	// be sent on yet.
 	SetRequestHeader(name string, value []byte)
@@ -121,13 +126,14 @@ const (
 	propCode       = "response\x00code"
 	propFlags      = "response\x00flags"
 	propDetails    = "response\x00code_details"
-	propGRPCStatus = "response\x00grpc_status"
+	propGRPCStatus = "metadata\x00filter_metadata\x00" + contract.GRPCStatusNamespace + "\x00" + contract.GRPCStatusKey
 	propDuration   = "request\x00duration"
 	// The time between the first byte sent to the upstream and the last that
 	// came back, of the last try.
 	propBackendLatency = "response\x00backend_latency"
 	headerRequestID    = "x-request-id"
 	headerType         = "content-type"
+	trailerGRPCStatus  = "grpc-status"
 )
 
 // integer reads a number property: 8 bytes, little-endian.

@@ -3,6 +3,7 @@ package plugin
 import (
 	"encoding/json"
 	"sort"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -57,6 +58,7 @@ type worker struct {
 	rootID   string // prefix of root ids
 	props    map[string][]byte
 	headers  map[string]string
+	trailers map[string]string
 	response *Response
 	posts    []posted // under way
 	status   int
@@ -113,6 +115,8 @@ type answer struct {
 	details string
 	grpc    int64
 	isGRPC  bool
+	// trailersOnly: its status is in the headers of a response without a body.
+	trailersOnly bool
 }
 
 func status(code int) answer { return answer{code: code, details: "via_upstream"} }
@@ -142,8 +146,13 @@ func (w *worker) end(id uint32, route string, a answer) {
 	w.props[propFlags] = number(a.flags)
 	w.props[propDetails] = []byte(a.details)
 	delete(w.props, propGRPCStatus)
-	if a.isGRPC {
-		w.props[propGRPCStatus] = number(a.grpc)
+	w.trailers = nil
+	switch {
+	case a.isGRPC && a.trailersOnly:
+		w.props[propGRPCStatus] = []byte(strconv.FormatInt(a.grpc, 10))
+	case a.isGRPC:
+		w.trailers = map[string]string{trailerGRPCStatus: strconv.FormatInt(a.grpc, 10)}
+		w.vm.ResponseTrailers(id)
 	}
 	delete(w.paused, id)
 	w.context = id
@@ -271,6 +280,12 @@ func (w *worker) MetricSet(m Metric, value uint64) {
 
 func (w *worker) MetricGet(m Metric) uint64 { w.call("metricGet"); return w.values[m] }
 func (w *worker) SetTick(ms uint32)         { w.ticks = append(w.ticks, ms) }
+
+func (w *worker) ResponseTrailer(name string) ([]byte, bool) {
+	w.call("trailer")
+	v, ok := w.trailers[name]
+	return []byte(v), ok
+}
 
 func (w *worker) SetRequestHeader(name string, value []byte) {
 	w.call("setHeader")

@@ -103,7 +103,7 @@ func (vm *VM) batch(now int64, seq uint64, rows []*row, events []contract.Event)
 		Plan: vm.plan.hash, Filter: vm.filter, Served: vm.served,
 		Rows: make([]contract.Row, 0, len(rows)), Events: events, Breakers: vm.states(now), Pools: vm.poolStates(), Counters: vm.counters,
 	}
-	b.Counters.EpochFallback = vm.epoch.shared
+	b.Counters.EpochFallback = vm.epoch.hidden
 	for _, r := range rows {
 		b.Rows = append(b.Rows, r.wire())
 	}

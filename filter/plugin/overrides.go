@@ -102,14 +102,14 @@ func (vm *VM) overrides(now int64) {
 // tellOverride writes that an override began or ended, unless another VM has.
 func (vm *VM) tellOverride(c *cell, o engine.Override, now int64) {
 	key := overridePrefix + c.service + "/" + c.route
-	value, version, exists := vm.host.SharedGet(key)
+	value, version, exists := vm.shared.get(key)
 	before, since := parseOverride(value)
 	if !exists {
 		version = Absent
 	}
 	if before != o {
 		since = now
-		if !vm.host.SharedSet(key, encodeOverride(o, now), version) {
+		if _, ok := vm.shared.set(key, encodeOverride(o, now), version); !ok {
 			return // another VM writes: look at the next tick
 		}
 		e := contract.Event{AtNS: now, Kind: "breaker-forced", Service: c.service, Route: c.route, Cause: "forced", Gen: c.state.Breaker.Gen}

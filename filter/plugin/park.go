@@ -42,7 +42,7 @@ type slot struct {
 func (vm *VM) holdSlot(now int64) {
 	s := &vm.slot
 	if s.held {
-		value, version, ok := vm.host.SharedGet(s.key)
+		value, version, ok := vm.shared.get(s.key)
 		if ok && slotOwner(value) == s.token {
 			s.version = version
 			return
@@ -70,15 +70,15 @@ func (vm *VM) claimSlot(now int64) {
 	put64(token[8:], vm.host.Random())
 	for i := range slots {
 		key := slotPrefix + strconv.Itoa(i)
-		value, version, ok := vm.host.SharedGet(key)
+		value, version, ok := vm.shared.get(key)
 		if ok && len(value) > 0 && value[0] != 0 {
 			continue
 		}
 		if !ok {
 			version = Absent
 		}
-		if vm.host.SharedSet(key, encodeSlot(token, now, nil), version) {
-			_, version, _ = vm.host.SharedGet(key)
+		if _, ok := vm.shared.set(key, encodeSlot(token, now, nil), version); ok {
+			_, version, _ = vm.shared.get(key)
 			vm.slot = slot{held: true, key: key, version: version, token: token}
 			vm.out.changed = true
 			return
@@ -122,7 +122,7 @@ func (vm *VM) park(now int64) {
 		seq++
 		batches = append(batches, vm.batch(now, seq, o.staged.rows[from:min(from+maxBatchRows, len(o.staged.rows))], events))
 	}
-	if !vm.host.SharedSet(vm.slot.key, encodeSlot(vm.slot.token, now, batches), vm.slot.version) {
+	if _, ok := vm.shared.set(vm.slot.key, encodeSlot(vm.slot.token, now, batches), vm.slot.version); !ok {
 		vm.loseSlot()
 		return
 	}
@@ -177,7 +177,7 @@ func (vm *VM) findDead(now int64) bool {
 		if vm.slot.held && key == vm.slot.key {
 			continue
 		}
-		value, version, ok := vm.host.SharedGet(key)
+		value, version, ok := vm.shared.get(key)
 		if !ok || len(value) < slotHeader || value[0] != slotSchema {
 			continue
 		}
@@ -188,13 +188,13 @@ func (vm *VM) findDead(now int64) bool {
 		}
 		batches, ok := slotBatches(value)
 		if !ok || len(batches) == 0 {
-			vm.host.SharedSet(key, []byte{0}, version)
+			vm.shared.set(key, []byte{0}, version)
 			continue
 		}
 		a := adoption{key: key, batches: batches, beatAt: now}
 		put64(a.token[:8], vm.host.Random())
 		put64(a.token[8:], vm.host.Random())
-		if !vm.host.SharedSet(key, encodeSlot(a.token, now, batches), version) {
+		if _, ok := vm.shared.set(key, encodeSlot(a.token, now, batches), version); !ok {
 			continue // another worker was first, or the owner lives
 		}
 		vm.adopted = a
@@ -208,7 +208,7 @@ func (vm *VM) findDead(now int64) bool {
 // whether there is something left.
 func (vm *VM) rewriteAdopted(now int64) bool {
 	a := &vm.adopted
-	value, version, ok := vm.host.SharedGet(a.key)
+	value, version, ok := vm.shared.get(a.key)
 	if !ok || slotOwner(value) != a.token {
 		*a = adoption{} // taken over in turn
 		return false
@@ -217,7 +217,7 @@ func (vm *VM) rewriteAdopted(now int64) bool {
 	if len(a.batches) > 0 {
 		next = encodeSlot(a.token, now, a.batches)
 	}
-	vm.host.SharedSet(a.key, next, version)
+	vm.shared.set(a.key, next, version)
 	if len(a.batches) == 0 {
 		*a = adoption{}
 		return false

@@ -21,11 +21,16 @@ type plan struct {
 	bounds      *bounds
 	routes      map[string]*route
 	heeds       bool // there is a route with a pool or a deadline
-	unknown     int  // routes that were added for names that the plan does not have
+	endSignal   bool
+	unknown     int // routes that were added for names that the plan does not have
+
+	last     *route // found last, by lastName: nearly always asked for again
+	lastName string
 }
 
 // route is where a request belongs.
 type route struct {
+	full          string // as xds.route_name
 	service, name string // name is "" for a known host without a matching route
 	priority      contract.Priority
 	grpc          bool
@@ -51,7 +56,7 @@ func safePlan() *plan { return &plan{bounds: &bounds{}, routes: map[string]*rout
 func (vm *VM) install(p *contract.Plan) {
 	next := &plan{
 		hash: p.Hash, failClosed: p.FailureMode == "closed", problemBase: p.ProblemTypeBase, telemetry: p.Telemetry,
-		bounds: vm.plan.bounds, routes: make(map[string]*route, len(p.Routes)),
+		endSignal: p.EndSignal, bounds: vm.plan.bounds, routes: make(map[string]*route, len(p.Routes)),
 	}
 	if !next.bounds.same(p.LatencyBoundsUS) {
 		next.bounds = newBounds(p.LatencyBoundsUS)
@@ -62,7 +67,7 @@ func (vm *VM) install(p *contract.Plan) {
 	list := make([]*cell, 0, len(p.Routes))
 	for i := range p.Routes {
 		from := &p.Routes[i]
-		r := &route{service: from.Service, name: from.Route, grpc: from.GRPC, tally: vm.tallyOf(from.Name, from.Service, from.Route)}
+		r := &route{full: from.Name, service: from.Service, name: from.Route, grpc: from.GRPC, tally: vm.tallyOf(from.Name, from.Service, from.Route)}
 		r.priority, _ = contract.ParsePriority(from.Priority)
 		r.pool, r.timeout, r.deadlineHeader = vm.poolOf(from.Service, from.Pool), from.TimeoutNS, from.DeadlineHeader
 		r.heeds = r.pool != nil || r.deadlineHeader != "" || r.grpc
@@ -124,7 +129,12 @@ func rateOf(r *contract.Rate) breaker.Rate {
 // the plan does not have, which happens while routes and plan are pushed one
 // after the other, gets a route of its own without guards.
 func (vm *VM) find(name []byte) *route {
-	if r := vm.plan.routes[string(name)]; r != nil {
+	p := vm.plan
+	if p.last != nil && string(name) == p.lastName {
+		return p.last
+	}
+	if r := p.routes[string(name)]; r != nil {
+		p.last, p.lastName = r, r.full
 		return r
 	}
 	if len(name) == 0 {
@@ -135,7 +145,7 @@ func (vm *VM) find(name []byte) *route {
 	if !ok || service == "" || len(full) > contract.MaxString || vm.plan.unknown >= maxUnknown {
 		return nil
 	}
-	r := &route{service: service, name: routeName, priority: contract.Medium, unknown: routeName != "", tally: vm.tallyOf(full, service, routeName)}
+	r := &route{full: full, service: service, name: routeName, priority: contract.Medium, unknown: routeName != "", tally: vm.tallyOf(full, service, routeName)}
 	vm.tallies[full] = r.tally
 	vm.plan.routes[full] = r
 	vm.plan.unknown++

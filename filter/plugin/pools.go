@@ -18,8 +18,7 @@ const (
 	endlessNS = 3600e9
 )
 
-// pool is this VM's side of one pool. Its record is read anew for each step:
-// it is never at rest for long, so a cached copy would not be worth its epoch.
+// pool is this VM's side of one pool.
 type pool struct {
 	key           string
 	service, name string
@@ -29,6 +28,8 @@ type pool struct {
 	planned       bool // by the plan in force
 
 	state   bulkhead.State // as last read or written
+	version uint32         // of that, for a set
+	current bool           // state is what version has
 	users   int            // streams of this VM that hold a permit or wait
 	waiting []uint32       // those that wait
 
@@ -109,25 +110,30 @@ func (vm *VM) holder(stream uint32) bulkhead.Holder {
 
 // onPool runs a step on a pool's record until nobody else writes in between.
 // step reports whether there is something to write. false: it could not be
-// written; what was to be given back is then given back at a tick.
+// written; what was to be given back is then given back at a tick. The first
+// try trusts the copy of this VM's last write, which the write itself verifies;
+// what would write nothing is decided on the record as it is.
 func (vm *VM) onPool(p *pool, now int64, step func() bool) bool {
 	for range maxTries {
-		value, version, exists := vm.host.SharedGet(p.key)
-		if !exists {
-			version = Absent
+		cached, anew := p.current, false
+		if !cached {
+			anew = vm.loadPool(p)
 		}
-		ours := codec.ParsePool(value, &p.state)
+		p.current = false // step changes it
 		if !step() {
+			if cached {
+				continue // others may have written
+			}
 			return true
 		}
 		vm.scratch = codec.AppendPool(vm.scratch[:0], &p.state)
-		if !vm.host.SharedSet(p.key, vm.scratch, version) {
+		if p.version, p.current = vm.shared.set(p.key, vm.scratch, p.version); !p.current {
 			continue
 		}
 		for _, h := range p.state.Granted {
 			vm.tell(h)
 		}
-		if len(value) > 0 && !ours {
+		if anew {
 			vm.events.add(contract.Event{AtNS: now, Kind: "pool-reset", Service: p.service, Route: p.name})
 			vm.log(Warn, "pool "+p.service+"/"+p.name+": starts anew, its record was of another layout")
 		}
@@ -135,6 +141,16 @@ func (vm *VM) onPool(p *pool, now int64, step func() bool) bool {
 	}
 	vm.counters.CASExhausted++
 	return false
+}
+
+// loadPool reads the record. anew: there was one that is not of this layout.
+func (vm *VM) loadPool(p *pool) (anew bool) {
+	value, version, exists := vm.shared.get(p.key)
+	if !exists {
+		version = Absent
+	}
+	p.version = version
+	return !codec.ParsePool(value, &p.state) && len(value) > 0
 }
 
 // acquire asks for a permit for the stream.

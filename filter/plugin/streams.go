@@ -11,6 +11,8 @@ type stream struct {
 	refused  contract.Outcome
 	ticketed bool // ticket holds, else the stream belongs to what its VM knew at seq
 	routed   bool // route is known, nil: the name is empty
+	trailed  bool // grpc holds
+	grpc     int64
 	route    *route
 	seq      uint64 // number of its admission in this VM
 	start    int64  // Unix ns

@@ -14,6 +14,7 @@ type counters = contract.Counters
 // VM is the plugin in one Wasm VM. It is used by one thread at a time.
 type VM struct {
 	host   Host
+	shared records
 	filter string // sha256 of the module
 	awake  bool
 
@@ -63,13 +64,14 @@ type VM struct {
 	warnedSlots bool
 	adopted     adoption
 	panics      Metric
+	ends        endSignal
 	panicsShown uint64
 }
 
 // New is a VM that admits everything until its first plan.
 func New(host Host) *VM {
 	vm := &VM{
-		host: host, plan: safePlan(), cells: map[string]*cell{}, tallies: map[string]*tally{}, rows: newLedger(),
+		host: host, shared: records{host: host}, plan: safePlan(), cells: map[string]*cell{}, tallies: map[string]*tally{}, rows: newLedger(),
 		pools: map[string]*pool{}, queues: map[uint64]Queue{},
 	}
 	vm.out.staged = newLedger()
@@ -119,11 +121,12 @@ func (vm *VM) Configure(root uint32, config []byte) (ok bool) {
 // which it tries a configuration.
 func (vm *VM) wake() {
 	vm.awake = true
-	vm.epoch.open(vm.host)
+	vm.epoch.open(vm.host, &vm.shared)
 	if m, ok := vm.host.DefineMetric(Counter, "seawall.panics"); ok {
 		vm.panics = m
 	}
-	if vm.epoch.shared {
+	vm.ends.open(vm.host, vm.epoch.hidden)
+	if vm.epoch.hidden {
 		vm.events.add(contract.Event{AtNS: vm.host.Now(), Kind: "epoch-fallback"})
 		vm.log(Warn, "gauges of this filter are hidden (stats_matcher?): shared data serves as the epoch, at a higher cost")
 	}
@@ -216,8 +219,25 @@ func (vm *VM) failed() (pause bool) {
 	return true
 }
 
-// StreamDone settles all accounts of a stream. The host calls it once, at the
-// stream's end.
+// ResponseTrailers notes a gRPC call's status. The host calls it only for
+// responses that have trailers.
+func (vm *VM) ResponseTrailers(id uint32) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			vm.panicked("response trailers", cause)
+		}
+	}()
+	s := vm.streams.get(id)
+	if s == nil || s.route == nil || !s.route.grpc {
+		return
+	}
+	if status, ok := vm.host.ResponseTrailer(trailerGRPCStatus); ok {
+		s.trailed, s.grpc = true, parseGRPCStatus(status)
+	}
+}
+
+// StreamDone settles all accounts of a stream. The host calls it once, when the
+// stream is over and its access log is written.
 func (vm *VM) StreamDone(id uint32) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -228,6 +248,9 @@ func (vm *VM) StreamDone(id uint32) {
 		vm.wake()
 	}
 	s, known := vm.streams.take(id)
+	if !known && vm.roots.find(id) >= 0 {
+		return // a plan's own context: the host tells of the end of those too
+	}
 	vm.counters.Requests++
 	if !s.routed {
 		name, _ := vm.host.Property(propRouteName)
@@ -249,11 +272,15 @@ func (vm *VM) StreamDone(id uint32) {
 	}
 	outcome, status, upstream := s.refused, uint16(503), false
 	if !s.refused.Refusal() {
-		e := vm.ending(r)
-		outcome, upstream = classify(e)
-		status = uint16(e.code)
-		if e.code == 101 {
-			duration = -1 // an upgrade has no latency
+		if vm.endedWell(&s, r) {
+			outcome, status, upstream = contract.OK, 200, true
+		} else {
+			e := vm.ending(&s, r)
+			outcome, upstream = classify(e)
+			status = uint16(e.code)
+			if e.code == 101 {
+				duration = -1 // an upgrade has no latency
+			}
 		}
 	}
 	vm.count(r, outcome, status, duration, now)
@@ -269,9 +296,16 @@ func (vm *VM) StreamDone(id uint32) {
 	}
 }
 
+// endedWell reports whether the stream is known to have ended with the
+// upstream's answer of 200 to 399, without asking. Over gRPC its trailers must
+// say OK as well.
+func (vm *VM) endedWell(s *stream, r *route) bool {
+	return vm.plan.endSignal && vm.ends.defined && (!r.grpc || (s.trailed && s.grpc == 0)) && vm.ends.quiet(vm.host)
+}
+
 // ending asks the proxy how the stream ended. Details are read only where they
 // can matter, to save a host call.
-func (vm *VM) ending(r *route) ending {
+func (vm *VM) ending(s *stream, r *route) ending {
 	e := ending{grpc: -1}
 	code, _ := integer(vm.host.Property(propCode))
 	e.code = int(code)
@@ -280,9 +314,14 @@ func (vm *VM) ending(r *route) ending {
 		details, _ := vm.host.Property(propDetails)
 		e.details = string(details)
 	}
-	if r.grpc {
-		if status, ok := integer(vm.host.Property(propGRPCStatus)); ok {
-			e.grpc = status
+	switch {
+	case !r.grpc:
+	case s.trailed:
+		e.grpc = s.grpc
+	default:
+		e.grpc = gRPCOfHTTP(e.code)
+		if status, ok := vm.host.Property(propGRPCStatus); ok {
+			e.grpc = parseGRPCStatus(status)
 		}
 	}
 	return e
@@ -366,8 +405,8 @@ func (vm *VM) readBoot(now int64) {
 	put64(fresh[:8], vm.host.Random())
 	put64(fresh[8:16], vm.host.Random())
 	put64(fresh[16:], uint64(now))
-	vm.host.SharedSet(key, fresh[:], Absent) // fails where there is one
-	value, _, ok := vm.host.SharedGet(key)
+	vm.shared.set(key, fresh[:], Absent) // fails where there is one
+	value, _, ok := vm.shared.get(key)
 	if !ok || len(value) != len(fresh) {
 		value = fresh[:]
 	}

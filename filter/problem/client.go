@@ -7,13 +7,13 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"time"
 )
 
 // FromResponse reads the problem document of a response, if it is one: its
 // content type is application/problem+json and its body parses. It consumes up
 // to MaxDocument bytes of the body and leaves closing it to the caller. Status
-// and Retry-After (in seconds) of the response fill what the document leaves
-// out.
+// and Retry-After of the response fill what the document leaves out.
 func FromResponse(resp *http.Response) (Document, bool) {
 	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil || media != ContentType {
@@ -30,8 +30,26 @@ func FromResponse(resp *http.Response) (Document, bool) {
 	if d.Status == 0 {
 		d.Status = resp.StatusCode
 	}
-	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 && d.RetryAfter == 0 {
-		d.RetryAfter = seconds
+	if d.RetryAfter == 0 {
+		d.RetryAfter = retryAfter(resp.Header)
 	}
 	return d, true
+}
+
+// retryAfter is Retry-After in seconds; 0 where it says nothing. A
+// date is compared with the answer's own, so that no clock has to be right.
+func retryAfter(h http.Header) int {
+	value := h.Get("Retry-After")
+	if seconds, err := strconv.Atoi(value); err == nil {
+		return min(max(seconds, 0), 1<<31-1)
+	}
+	until, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	sent, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return int(max(until.Sub(sent), 0) / time.Second)
 }

@@ -6,11 +6,15 @@ import (
 	"github.com/seawall-mesh/seawall/filter/jsonlite"
 )
 
-// MaxDocument is how many bytes of a document Parse and FromResponse accept.
-const MaxDocument = 64 << 10
+// Bounds of what Parse and FromResponse accept.
+const (
+	MaxDocument = 64 << 10 // bytes of a document
+	MaxErrors   = 256      // entries of errors; what is beyond is passed over
+)
 
-// Document is a problem document: the members of RFC 9457, and Seawall's
-// extensions retryable and retry_after. It marshals with encoding/json too.
+// Document is a problem document: the members of RFC 9457, and the extensions
+// that Seawall writes (retryable, retry_after) or that services commonly do. It
+// marshals with encoding/json too.
 type Document struct {
 	Type       string `json:"type"`
 	Title      string `json:"title"`
@@ -19,6 +23,24 @@ type Document struct {
 	Instance   string `json:"instance,omitempty"`    // the request id
 	Retryable  *bool  `json:"retryable,omitempty"`   // nil: not said
 	RetryAfter int    `json:"retry_after,omitempty"` // seconds, 0: not said
+
+	Errors []Violation `json:"errors,omitempty"` // what a validation found wrong
+	Limit  int         `json:"limit,omitempty"`  // of a rate limit: requests, 0: not said
+	Window int         `json:"window,omitempty"` // of a rate limit: seconds, 0: not said
+}
+
+// Violation is one thing that a validation found wrong, as RFC 9457 section 3
+// shows it.
+type Violation struct {
+	Detail  string `json:"detail"`            // also read from message
+	Pointer string `json:"pointer,omitempty"` // a JSON Pointer, as "#/amount"; also read from field
+}
+
+// RateLimit is what a refusal for too many requests says. 0 is not said.
+type RateLimit struct {
+	Limit      int // requests
+	Window     int // seconds in which so many are allowed
+	RetryAfter int // seconds until another is
 }
 
 // New is a document of a registered type; base is the prefix of its URI
@@ -51,6 +73,18 @@ func (d *Document) IsRetryable() bool {
 	return false
 }
 
+// IsValidation reports whether the request was understood and found wrong: it
+// lists what is, or its status is 422. The same request will fail again.
+func (d *Document) IsValidation() bool { return len(d.Errors) > 0 || d.Status == 422 }
+
+// RateLimit is the limit that the request met, and false for any other problem.
+func (d *Document) RateLimit() (RateLimit, bool) {
+	if d.Status != 429 && (d.Limit == 0 || d.Window == 0) {
+		return RateLimit{}, false
+	}
+	return RateLimit{Limit: d.Limit, Window: d.Window, RetryAfter: d.RetryAfter}, true
+}
+
 // AppendJSON appends the document. Members that are not set are left out.
 func AppendJSON(dst []byte, d *Document) []byte {
 	o := jsonlite.Open(dst)
@@ -69,7 +103,32 @@ func AppendJSON(dst []byte, d *Document) []byte {
 	if d.RetryAfter != 0 {
 		o.Int("retry_after", int64(d.RetryAfter))
 	}
+	if len(d.Errors) != 0 {
+		o.Done(appendViolations(o.Key("errors"), d.Errors))
+	}
+	if d.Limit != 0 {
+		o.Int("limit", int64(d.Limit))
+	}
+	if d.Window != 0 {
+		o.Int("window", int64(d.Window))
+	}
 	return o.Close()
+}
+
+func appendViolations(dst []byte, list []Violation) []byte {
+	for i, v := range list {
+		sep := byte(',')
+		if i == 0 {
+			sep = '['
+		}
+		o := jsonlite.Open(append(dst, sep))
+		o.String("detail", v.Detail)
+		if v.Pointer != "" {
+			o.String("pointer", v.Pointer)
+		}
+		dst = o.Close()
+	}
+	return append(dst, ']')
 }
 
 // ParseError says why a document could not be parsed.
@@ -104,6 +163,8 @@ func Parse(data []byte) (Document, error) {
 		case kind == jsonlite.Truth && name == "retryable":
 			b := r.Bool()
 			d.Retryable = &b
+		case kind == jsonlite.List && name == "errors":
+			d.Errors = violations(r)
 		default:
 			r.Skip()
 		}
@@ -113,6 +174,32 @@ func Parse(data []byte) (Document, error) {
 		return Document{}, &ParseError{err.Error()}
 	}
 	return d, nil
+}
+
+// violations reads the entries that are objects; the others are passed over.
+func violations(r *jsonlite.Reader) []Violation {
+	var list []Violation
+	for more := r.Array(); more; more = r.More() {
+		if r.Kind() != jsonlite.Map || len(list) == MaxErrors {
+			r.Skip()
+			continue
+		}
+		var v Violation
+		for name, ok := r.Object(); ok; name, ok = r.Next() {
+			if r.Kind() != jsonlite.Text {
+				r.Skip()
+				continue
+			}
+			switch value := r.String(); {
+			case name == "detail", name == "message" && v.Detail == "":
+				v.Detail = value
+			case name == "pointer", name == "field" && v.Pointer == "":
+				v.Pointer = value
+			}
+		}
+		list = append(list, v)
+	}
+	return list
 }
 
 func (d *Document) text(name string) *string {
@@ -135,6 +222,10 @@ func (d *Document) number(name string) *int {
 		return &d.Status
 	case "retry_after":
 		return &d.RetryAfter
+	case "limit":
+		return &d.Limit
+	case "window":
+		return &d.Window
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ func TestRegistry(t *testing.T) {
 		require.NotEmpty(t, typ.Action)
 		require.GreaterOrEqual(t, typ.Status, 400)
 		require.Less(t, typ.Status, 600)
+		require.Contains(t, []int{4, 7, 8, 12, 13, 14}, typ.GRPC)
 		if i > 0 {
 			require.Less(t, types[i-1].Slug, typ.Slug, "sorted, no doubles")
 		}
@@ -42,6 +43,10 @@ func TestAppendJSONIsWhatEncodingJSONWrites(t *testing.T) {
 			Type: rapid.String().Draw(t, "type"), Title: rapid.String().Draw(t, "title"), Status: rapid.IntRange(0, 999).Draw(t, "status"),
 			Detail: rapid.String().Draw(t, "detail"), Instance: rapid.String().Draw(t, "instance"), RetryAfter: rapid.IntRange(0, 1<<31-1).Draw(t, "after"),
 		}
+		for range rapid.IntRange(0, 3).Draw(t, "errors") {
+			d.Errors = append(d.Errors, problem.Violation{Detail: rapid.String().Draw(t, "what"), Pointer: rapid.String().Draw(t, "where")})
+		}
+		d.Limit, d.Window = rapid.IntRange(0, 1<<31-1).Draw(t, "limit"), rapid.IntRange(0, 1<<31-1).Draw(t, "window")
 		if rapid.Bool().Draw(t, "said") {
 			d.Retryable = &yes
 		}
@@ -82,6 +87,12 @@ func TestParse(t *testing.T) {
 		"negative":          {`{"retry_after":-1,"status":99999999999}`, problem.Document{Type: "about:blank"}},
 		"not retryable":     {`{"retryable":false,"status":503}`, problem.Document{Type: "about:blank", Status: 503, Retryable: &no}},
 		"truth of no sense": {`{"title":true}`, problem.Document{Type: "about:blank"}},
+		"violations": {
+			`{"status":422,"errors":[{"detail":"must be positive","pointer":"#/age"},{"message":"is no colour","field":"colour","code":7},{"detail":"both","message":"x","pointer":"#/a","field":"b"},"text",null,[{}],{}]}`,
+			problem.Document{Type: "about:blank", Status: 422, Errors: []problem.Violation{{"must be positive", "#/age"}, {"is no colour", "colour"}, {"both", "#/a"}, {}}},
+		},
+		"errors of another kind": {`{"errors":{"age":["must be positive"]}}`, problem.Document{Type: "about:blank"}},
+		"a rate limit":           {`{"status":429,"limit":100,"window":60,"retry_after":7}`, problem.Document{Type: "about:blank", Status: 429, Limit: 100, Window: 60, RetryAfter: 7}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -91,7 +102,10 @@ func TestParse(t *testing.T) {
 			require.Equal(t, c.want, got)
 		})
 	}
-	_, err := problem.Parse([]byte(`[]`))
+	many, err := problem.Parse([]byte(`{"errors":[{}` + strings.Repeat(`,{}`, 2*problem.MaxErrors) + `]}`))
+	require.NoError(t, err)
+	require.Len(t, many.Errors, problem.MaxErrors)
+	_, err = problem.Parse([]byte(`[]`))
 	require.EqualError(t, err, "problem document: offset 0: not an object")
 	_, err = problem.Parse([]byte(`"` + strings.Repeat("x", problem.MaxDocument) + `"`))
 	require.EqualError(t, err, "problem document: more than 64 KiB")
@@ -105,8 +119,39 @@ func TestIsRetryableByStatus(t *testing.T) {
 	}
 }
 
+func TestWhatAClientCanAskOf(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		doc         string
+		validation  bool
+		rateLimited bool
+		limit       problem.RateLimit
+	}{
+		"a list of violations":        {`{"status":400,"errors":[{"detail":"x"}]}`, true, false, problem.RateLimit{}},
+		"422 without a list":          {`{"status":422}`, true, false, problem.RateLimit{}},
+		"400 without a list":          {`{"status":400,"errors":[]}`, false, false, problem.RateLimit{}},
+		"429 alone":                   {`{"status":429}`, false, true, problem.RateLimit{}},
+		"429 that says more":          {`{"status":429,"limit":100,"window":60,"retry_after":7}`, false, true, problem.RateLimit{Limit: 100, Window: 60, RetryAfter: 7}},
+		"a limit with another status": {`{"status":503,"limit":100,"window":60}`, false, true, problem.RateLimit{Limit: 100, Window: 60}},
+		"a limit of something else":   {`{"status":413,"limit":1024}`, false, false, problem.RateLimit{}},
+		"our own":                     {`{"status":503,"retryable":true,"retry_after":1}`, false, false, problem.RateLimit{}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, err := problem.Parse([]byte(c.doc))
+			require.NoError(t, err)
+			require.Equal(t, c.validation, d.IsValidation())
+			limit, ok := d.RateLimit()
+			require.Equal(t, c.rateLimited, ok)
+			require.Equal(t, c.limit, limit)
+		})
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"type":"t","title":"x","status":503,"retryable":true,"retry_after":5}`))
+	f.Add([]byte(`{"status":422,"errors":[{"detail":"x","pointer":"#/a"},{"message":"y","field":"b"}],"limit":1,"window":2}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d, err := problem.Parse(data)
 		if err != nil {

@@ -9,7 +9,9 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -194,25 +196,34 @@ func (u *up) awaitPool(name string, limit, held, waiting int) {
 // whose gauge is some ten milliseconds old; the API is a second behind.
 func (u *up) awaitWaiting(pool string, n int) {
 	u.t.Helper()
+	eventually(u.t, soon, func() (bool, string) {
+		now, err := u.stat("wasmcustom.seawall.pool_waiting.service=shop.pool=" + pool)
+		return err == nil && now == n, fmt.Sprintf("%d wait, not %d (%v)", now, n, err)
+	})
+}
+
+// stat is one of Envoy's own counters or gauges, by its whole name.
+func (u *up) stat(name string) (int, error) {
 	var state struct {
 		Admin string `json:"admin"`
 	}
-	require.NoError(u.t, json.Unmarshal([]byte(readFile(filepath.Join(u.cfg.data, "envoy", "state.json"))), &state))
-	name := "seawall.pool_waiting.service=shop.pool=" + pool + ": "
-	eventually(u.t, soon, func() (bool, string) {
-		resp, err := http.Get("http://" + state.Admin + "/stats?filter=pool_waiting")
-		if err != nil {
-			return false, err.Error()
-		}
-		defer resp.Body.Close()
-		raw, err := io.ReadAll(resp.Body)
-		if err != nil {
-			return false, err.Error()
-		}
-		_, rest, shown := strings.Cut(string(raw), name)
-		now, _, _ := strings.Cut(rest, "\n")
-		return shown && now == strconv.Itoa(n), fmt.Sprintf("%s wait, not %d: %s", now, n, raw)
-	})
+	if err := json.Unmarshal([]byte(readFile(filepath.Join(u.cfg.data, "envoy", "state.json"))), &state); err != nil {
+		return 0, err
+	}
+	resp, err := http.Get("http://" + state.Admin + "/stats?filter=" + url.QueryEscape("^"+regexp.QuoteMeta(name)+"$"))
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	value, shown := strings.CutPrefix(string(raw), name+": ")
+	if !shown {
+		return 0, fmt.Errorf("envoy has no %s: %s", name, raw)
+	}
+	return strconv.Atoi(strings.TrimSpace(value))
 }
 
 // outcomes are the counts of traffic, by route and outcome: "charge 5xx".

@@ -264,7 +264,7 @@ func TestSecondUpOverTheSameData(t *testing.T) {
 	envoy := u.envoyPID()
 
 	var stdout, stderr output
-	cmd, exited := startSeawall(t, seawallEnv(t), &stdout, &stderr,
+	cmd, exited := startSeawall(t, "", seawallEnv(t), &stdout, &stderr,
 		"up", "-p", u.cfg.policies, "--data", u.cfg.data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--xds", "127.0.0.1:0", "--telemetry", "127.0.0.1:0")
 	select {
 	case <-exited:

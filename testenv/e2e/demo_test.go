@@ -18,7 +18,7 @@ func TestDemo(t *testing.T) {
 	tmp := t.TempDir()
 	var stdout, stderr output
 	started := time.Now()
-	cmd, exited := startSeawall(t, append(seawallEnv(t), "TMPDIR="+tmp, "TERM=xterm-256color"), &stdout, &stderr, "demo")
+	cmd, exited := startSeawall(t, "", append(seawallEnv(t), "TMPDIR="+tmp, "TERM=xterm-256color"), &stdout, &stderr, "demo")
 	select {
 	case <-exited:
 	case <-time.After(2 * time.Minute):

@@ -26,6 +26,7 @@ type shop struct {
 	routes    []route
 	pools     string // "" = none
 	protocol  string // "" = http1
+	budget    string // of retries; "" = the default
 	slo       bool   // an availability objective of 99.9 % over all routes
 	extra     string // more documents
 }
@@ -56,6 +57,9 @@ func (s shop) yaml() string {
 	b.WriteString("---\napiVersion: seawall.io/v1alpha1\nkind: ResiliencePolicy\nmetadata: {name: shop}\nspec:\n  service: shop\n")
 	if s.pools != "" {
 		fmt.Fprintf(&b, "  pools: %s\n", s.pools)
+	}
+	if s.budget != "" {
+		fmt.Fprintf(&b, "  retryBudget: %s\n", s.budget)
 	}
 	b.WriteString("  routes:\n")
 	for _, r := range s.routes {

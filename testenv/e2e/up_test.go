@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -41,6 +42,7 @@ type upConfig struct {
 	data      string    // "" = a new folder
 	policies  string    // "" = a new folder with policy in it
 	addresses addresses // zero = free ports
+	binary    string    // "" = seawallBinary
 }
 
 // up is a running `seawall up`.
@@ -105,7 +107,7 @@ func (u *up) launch() {
 		}
 	}
 	u.stdout, u.stderr = &output{}, &output{}
-	u.cmd, u.exited = startSeawall(u.t, seawallEnv(u.t), u.stdout, u.stderr,
+	u.cmd, u.exited = startSeawall(u.t, u.cfg.binary, seawallEnv(u.t), u.stdout, u.stderr,
 		"up", "-p", u.cfg.policies, "--data", u.cfg.data, "--workers", strconv.Itoa(u.cfg.workers),
 		"--listen", a.listen, "--admin", a.admin, "--xds", a.xds, "--telemetry", a.telemetry)
 }
@@ -116,11 +118,11 @@ func seawallEnv(t testing.TB) []string {
 	return append(os.Environ(), "ENVOY="+realenvoy.Binary(t).Path)
 }
 
-// startSeawall starts the binary in a process group of its own. When the test
-// binary dies it is asked to stop, and drains its Envoy.
-func startSeawall(t testing.TB, env []string, stdout, stderr *output, args ...string) (*exec.Cmd, chan struct{}) {
+// startSeawall starts a binary ("" = seawallBinary) in a process group of its
+// own. When the test binary dies it is asked to stop, and drains its Envoy.
+func startSeawall(t testing.TB, binary string, env []string, stdout, stderr *output, args ...string) (*exec.Cmd, chan struct{}) {
 	t.Helper()
-	cmd := exec.Command(seawallBinary, args...)
+	cmd := exec.Command(cmp.Or(binary, seawallBinary), args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	exited := make(chan struct{})

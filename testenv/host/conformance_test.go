@@ -16,7 +16,9 @@ func TestConformance(t *testing.T) {
 		h, err := host.New(t.Context(), host.Config{
 			Module: probe, Workers: 2, PluginConfig: []byte(o.Config), Policy: o.Policy, HeadersStopIteration: o.HeadersStopIteration,
 			ReloadBackoff: hosttest.ReloadBackoff, Node: host.Node{ID: hosttest.NodeID},
-			HideMetrics: func(name string) bool { return strings.HasPrefix(name, hosttest.HiddenMetrics) },
+			EndCounter:     hosttest.EndCounter,
+			HeaderMetadata: []host.HeaderMetadata{{Header: "grpc-status", Namespace: hosttest.MetadataNamespace, Key: "grpc-status"}},
+			HideMetrics:    func(name string) bool { return strings.HasPrefix(name, hosttest.HiddenMetrics) },
 			Clusters: map[string]host.CallHandler{
 				hosttest.Cluster:        hosttest.Answer,
 				hosttest.RefusedCluster: func(host.Call) host.Answer { return host.Answer{} },

@@ -8,8 +8,7 @@
 // that fails in the workers only is acknowledged, an old plan's unanswered
 // calls are dropped with it) the host surprises in the same way; host_test.go
 // has one case per quirk and names its source. What it leaves out: gRPC calls
-// out, network filters, the upstream (attempt) filter chain, body buffering
-// limits and local_reply_config.
+// out, network filters, body buffering limits and local_reply_config.
 //
 //	m, err := host.Compile(ctx, wasm, host.CompileConfig{})
 //	h, err := host.New(ctx, host.Config{Module: m, Workers: 2, PluginConfig: plan})

@@ -31,6 +31,10 @@ const (
 // Node is the Envoy that the host pretends to be.
 type Node struct{ ID, Cluster string }
 
+// HeaderMetadata puts a response header, where there is one, into dynamic
+// metadata.
+type HeaderMetadata struct{ Header, Namespace, Key string }
+
 // Config is a Host's. Module is required, the rest has defaults.
 type Config struct {
 	Module  *Module
@@ -40,8 +44,11 @@ type Config struct {
 
 	PluginName, RootID, VMID string // "seawall"
 	VMConfig, PluginConfig   []byte
-	Env                      Headers // environment_variables
-	Node                     Node    // "test-node", "test-cluster"
+	// AttemptConfig is the configuration of a second plugin of the module, in the
+	// upstream filter chain of the cluster; nil: it is not there. See Try.
+	AttemptConfig []byte
+	Env           Headers // environment_variables
+	Node          Node    // "test-node", "test-cluster"
 
 	Policy        Policy        // FailReload
 	ReloadBackoff time.Duration // reload_config base_interval, 1 s; jitter makes it up to 1.5 × as in Envoy
@@ -55,6 +62,13 @@ type Config struct {
 	Clusters map[string]CallHandler
 	// HideMetrics is a stats_matcher: metrics of such a name read 0 for ever.
 	HideMetrics func(name string) bool
+	// EndCounter is a counter in which the listener's access log counts requests
+	// that end otherwise than by an answer of 200 to 399 without a response flag;
+	// "": none.
+	EndCounter string
+	// HeaderMetadata are the rules of the listener's header_to_metadata filter
+	// for responses.
+	HeaderMetadata []HeaderMetadata
 
 	Start time.Time        // of the virtual clock; 2026-01-05 10:00 UTC, a Monday
 	Now   func() time.Time // a real clock instead; then use Poll, not Advance
@@ -251,10 +265,12 @@ func (h *Host) jitter(d time.Duration) time.Duration {
 // then no more. What is still in flight or unanswered is lost, as in Envoy.
 func (h *Host) Close() error {
 	for _, t := range h.threads() {
-		if t.handle != nil {
-			hd := t.handle
-			t.handle = nil
-			hd.release()
+		for _, hd := range []**handle{&t.handle, &t.attempt} {
+			if *hd != nil {
+				last := *hd
+				*hd = nil
+				last.release()
+			}
 		}
 	}
 	for _, t := range h.threads() {

@@ -61,6 +61,13 @@ func (s *metricStore) add(k metricKey, offset int64) status {
 	return statusOK
 }
 
+// count adds 1 to a counter that the process itself keeps.
+func (s *metricStore) count(name string) {
+	k := metricKey{metricCounter, name}
+	s.define(k)
+	s.add(k, 1)
+}
+
 // record adds to a counter, sets a gauge, or records in a histogram.
 func (s *metricStore) record(k metricKey, value uint64) {
 	s.mu.Lock()

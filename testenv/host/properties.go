@@ -71,6 +71,9 @@ func (c *wasmContext) property(path []string) ([]byte, bool) {
 		value, ok := s.state[path[0]]
 		return value, ok
 	}
+	if s.edge != nil && (path[0] == "upstream" || path[0] == "response") {
+		s = s.edge // there is one stream info
+	}
 	switch path[0] {
 	case "xds":
 		return s.xdsProperty(path[1])
@@ -78,6 +81,8 @@ func (c *wasmContext) property(path []string) ([]byte, bool) {
 		return s.requestProperty(path[1:])
 	case "response":
 		return s.responseProperty(path[1:])
+	case "metadata":
+		return s.metadata(path[1:])
 	case "upstream":
 		return s.upstreamProperty(path[1])
 	case "source":
@@ -183,6 +188,20 @@ func (s *Stream) responseProperty(path []string) ([]byte, bool) {
 	return nil, false
 }
 
+// metadata is what the listener's header_to_metadata filter has made of the
+// response's headers. It lives with the stream, longer than they do.
+func (s *Stream) metadata(path []string) ([]byte, bool) {
+	if len(path) != 3 || path[0] != "filter_metadata" {
+		return nil, false
+	}
+	for _, r := range s.w.t.h.cfg.HeaderMetadata {
+		if r.Namespace == path[1] && r.Key == path[2] {
+			return propHeader(s.respHeaders, r.Header)
+		}
+	}
+	return nil, false
+}
+
 func (s *Stream) upstreamProperty(name string) ([]byte, bool) {
 	if !s.upstream {
 		return nil, false
@@ -191,7 +210,7 @@ func (s *Stream) upstreamProperty(name string) ([]byte, bool) {
 	case "address":
 		return propString("127.0.0.1:9001")
 	case "request_attempt_count":
-		return propInt(1)
+		return propInt(int64(max(s.tries, 1)))
 	case "transport_failure_reason":
 		return propString(s.transportFailure)
 	}
@@ -201,7 +220,11 @@ func (s *Stream) upstreamProperty(name string) ([]byte, bool) {
 // grpcStatus is Grpc::Common::getGrpcStatus: trailers, headers, else inferred
 // from the HTTP status, so that every answered request has one.
 func (s *Stream) grpcStatus() ([]byte, bool) {
-	for _, hs := range []Headers{s.respTrailers, s.respHeaders} {
+	known := []Headers{s.respTrailers, s.respHeaders}
+	if s.ended && !s.logging { // in on_delete they are gone
+		known = nil
+	}
+	for _, hs := range known {
 		if v, ok := hs.lookup("grpc-status"); ok {
 			n, err := strconv.ParseUint(v, 10, 16)
 			if err != nil {

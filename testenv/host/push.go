@@ -38,6 +38,9 @@ type thread struct {
 	handle   *handle            // what new streams use; nil: the filter is bypassed
 	lastLoad time.Time
 
+	attempt     *handle // what new tries use; nil: there is no upstream filter
+	attemptLoad time.Time
+
 	trapAt     func(Crossing) bool
 	interleave func(Crossing)
 }
@@ -130,6 +133,9 @@ func (h *Host) Push(u Update) error {
 		if old != nil {
 			old.release()
 		}
+	}
+	if h.cfg.AttemptConfig != nil {
+		return h.pushAttempt(b, key)
 	}
 	return nil
 }
@@ -237,8 +243,10 @@ func (h *Host) reap(v *vm) {
 	if v.failed == nil && len(v.roots) > 0 {
 		return
 	}
-	if hd := v.thread.handle; hd != nil && hd.vm == v {
-		return
+	for _, hd := range []*handle{v.thread.handle, v.thread.attempt} {
+		if hd != nil && hd.vm == v {
+			return
+		}
 	}
 	for _, c := range v.contexts {
 		if c.stream != nil && !c.stream.ended {

@@ -37,6 +37,9 @@ type Request struct {
 	Cluster string // xds.cluster_name; "" is absent
 
 	Timeout time.Duration // of the route, from when the request goes on to the router; 0 is none
+
+	// Forwarded, if any, is the router: it gets the request that goes on to it.
+	Forwarded func(*Stream)
 }
 
 // Action is what became of a request in the filter.
@@ -124,11 +127,14 @@ type Stream struct {
 	state                        map[string][]byte // filter state set by the guest
 	reqVisible, respVisible      bool
 	bodyVisible, respBodyVisible bool
+	trailersVisible              bool
 	logging, hideFlags           bool
 	upstream, respPaused         bool
 	ended, failSent, responded   bool
 	bodyGiven                    bool
 	timeout                      time.Duration
+	edge                         *Stream // of a try's own stream: its request's
+	tries                        int
 
 	code             int
 	flags            uint64
@@ -245,6 +251,9 @@ func (s *Stream) forward() {
 	if s.timeout > 0 {
 		s.w.t.h.at(s.w.t.h.now().Add(s.timeout), func() { s.Respond(RouteTimeout) })
 	}
+	if s.req.Forwarded != nil {
+		s.req.Forwarded(s)
+	}
 }
 
 // timeoutHeader is the router's: milliseconds, and 0 for none. Clients cannot
@@ -270,6 +279,10 @@ func (s *Stream) LocalReply() *LocalReply { return s.reply }
 func (s *Stream) RequestHeaders() Headers { return s.reqHeaders.clone() }
 
 func (s *Stream) resumeRequest() {
+	if s.edge != nil {
+		s.action = Continued
+		return
+	}
 	if s.action == Paused || s.action == "" {
 		s.action, s.reqVisible = Continued, false
 		s.requestBodyPhase()
@@ -287,6 +300,11 @@ func (s *Stream) reset() {
 // localReply makes the response as Envoy's prepareLocalReply does; a second
 // one for the same stream is not sent.
 func (s *Stream) localReply(r *LocalReply) {
+	if s.edge != nil {
+		s.action, s.reqVisible = Replied, false
+		s.edge.localReply(r)
+		return
+	}
 	if s.ended || s.failSent || s.reply != nil {
 		return
 	}
@@ -410,6 +428,23 @@ func (s *Stream) responsePhase() {
 			s.fail()
 		}
 	}
+	if ok && s.reply == nil {
+		s.trailerPhase()
+	}
+}
+
+// trailerPhase shows the filter the response's trailers.
+func (s *Stream) trailerPhase() {
+	v := s.c.vm
+	if s.respTrailers == nil || !v.has("proxy_on_response_trailers") {
+		return
+	}
+	s.trailersVisible = true
+	_, _, ok := v.callback(s.c, "proxy_on_response_trailers", uint64(s.c.id), uint64(len(s.respTrailers)))
+	s.trailersVisible = false
+	if !ok {
+		s.fail()
+	}
 }
 
 // ResponsePaused reports whether the filter holds the response.
@@ -456,12 +491,21 @@ func (s *Stream) Done() Result {
 		s.logging = true
 		v.callback(s.c, "proxy_on_log", uint64(s.c.id))
 		s.logging = false
+		s.countEnd()
 		v.callback(s.c, "proxy_on_done", uint64(s.c.id))
 		v.callback(s.c, "proxy_on_delete", uint64(s.c.id))
 		s.c.destroy()
 		s.handle.release()
 	}
 	return s.result()
+}
+
+// countEnd is the listener's access log.
+func (s *Stream) countEnd() {
+	h := s.w.t.h
+	if h.cfg.EndCounter != "" && (s.code < 200 || s.code > 399 || s.flags != 0) {
+		h.metrics.count(h.cfg.EndCounter)
+	}
 }
 
 func (s *Stream) result() Result {

@@ -46,7 +46,7 @@ func (c *wasmContext) headerMap(kind uint64, write bool) *Headers {
 			return &s.respHeaders
 		}
 	case mapResponseTrailers:
-		if (s.respVisible || s.logging && !write) && s.respTrailers != nil {
+		if (s.trailersVisible || s.logging && !write) && s.respTrailers != nil {
 			return &s.respTrailers
 		}
 	}

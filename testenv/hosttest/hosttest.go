@@ -71,6 +71,11 @@ const (
 	ReloadBackoff = 400 * time.Millisecond
 	// HiddenMetrics is the prefix of metrics that a stats_matcher hides.
 	HiddenMetrics = "hidden"
+	// EndCounter is the counter of host.Config.EndCounter.
+	EndCounter = "conf_ends"
+	// MetadataNamespace is where the listener puts the grpc-status of a
+	// response's headers, by host.Config.HeaderMetadata.
+	MetadataNamespace = "conf"
 	// NodeID is node.id.
 	NodeID = "test-node"
 	// SlowRoute is a route with a timeout of SlowTimeout.

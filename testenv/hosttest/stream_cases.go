@@ -278,13 +278,25 @@ var replyCases = []conformance{
 	}},
 }
 
-// outcome is a case of how a request can end, and what on_log says of it.
+// outcome is a case of how a request can end, and what on_log says of it. By
+// on_delete, which can still read the same, the listener's access log has
+// counted it, or not.
 func outcome(name string, req host.Request, resp host.Response, status int, code, flags, details string) conformance {
 	return conformance{name: name, run: func(w world) {
 		req := req
-		req.Headers = host.H("x-cmd-log", "prop response.code; prop response.flags; prop response.code_details")
+		const say = "prop response.code; prop response.flags; prop response.code_details"
+		req.Headers = host.H("x-cmd", "define-as 0 "+EndCounter, "x-cmd-log", say, "x-cmd-delete", say+"; prop xds.route_name; gauge "+EndCounter)
+		counted := w.Metrics()[EndCounter]
+		if status >= 400 || flags != number(0) {
+			counted++
+		}
+		route := "ok:"
+		if req.NoRoute {
+			route = "notfound"
+		}
 		require.Equal(w.t, status, w.answer(0, req, resp).Status)
 		require.Equal(w.t, []string{code, flags, details}, w.logged("log: ", 3))
+		require.Equal(w.t, []string{code, flags, details, route, fmt.Sprintf("ok:%d", counted)}, w.logged("delete: ", 5))
 	}}
 }
 
@@ -333,6 +345,7 @@ var propertyCases = []conformance{
 		require.GreaterOrEqual(w.t, ns, int64(50*time.Millisecond))
 		require.Less(w.t, ns, int64(2*time.Second))
 	}},
+	outcome("a good answer of an upstream", host.Request{}, host.Response{Code: 204}, 204, number(204), number(0), "ok:via_upstream"),
 	outcome("an upstream's answer", host.Request{}, host.Response{Code: 503}, 503, number(503), number(0), "ok:via_upstream"),
 	outcome("a refused connection", host.Request{Cluster: "refused"}, host.ConnectRefused, 503, number(503), number(host.FlagUpstreamConnectionFailure), "ok:"+host.ConnectRefused.Details),
 	outcome("a reset", host.Request{}, host.UpstreamReset, 503, number(503), number(host.FlagUpstreamConnectionClosed), "ok:"+host.UpstreamReset.Details),
@@ -352,6 +365,23 @@ var propertyCases = []conformance{
 		w.answer(0, request("vm", log...), host.Response{})
 		require.Equal(w.t, []string{number(13), number(7), number(14), number(2)}, w.logged("log: ", 4))
 	}},
+	{name: "by on_delete the gRPC status is gone with headers and trailers; metadata stays", run: func(w world) {
+		later := []string{"x-cmd-delete", "prop response.grpc_status; prop metadata.filter_metadata." + MetadataNamespace + ".grpc-status"}
+		grpc := host.H("content-type", "application/grpc")
+		r := request("vm", later...)
+		r.Cluster = "http2"
+		w.answer(0, r, host.Response{Headers: grpc, Trailers: host.H("grpc-status", "13")})
+		require.Equal(w.t, []string{"13"}, w.logged("trailers: ", 1))
+		w.answer(0, request("vm", later...), host.Response{Headers: append(grpc, host.H("grpc-status", "7")...)})
+		w.answer(0, request("vm", later...), host.Response{Code: 503})
+		require.Equal(w.t, []string{number(2), "notfound", number(2), "ok:7", number(14), "notfound"}, w.logged("delete: ", 6))
+		require.Len(w.t, w.logged("trailers: ", 1), 1)
+	}},
+	{name: "a gRPC answer of the filter's own is in the metadata too", run: func(w world) {
+		r := request("reply 503 no", "content-type", "application/grpc", "x-cmd-delete", "prop metadata.filter_metadata."+MetadataNamespace+".grpc-status")
+		w.Request(0, r).Done()
+		require.Equal(w.t, []string{"ok:14"}, w.logged("delete: ", 1))
+	}},
 	left("over HTTP/2, while the upstream works", false, false, number(host.FlagDownstreamRemoteReset), "ok:http2.remote_reset"),
 	left("over HTTP/2, while its request is held", false, true, number(host.FlagDownstreamRemoteReset), "ok:http2.remote_reset"),
 	left("over HTTP/1.1, while the upstream works", true, false, number(host.FlagDownstreamDisconnect), "ok:downstream_remote_disconnect"),
@@ -365,7 +395,9 @@ func left(name string, http1, held bool, flags, details string) conformance {
 		if held {
 			cmd = "pause"
 		}
-		r := request(cmd, "x-tag", "left", "x-cmd-log", "prop response.code; prop response.flags; prop response.code_details")
+		const say = "prop response.code; prop response.flags; prop response.code_details"
+		r := request("define-as 0 "+EndCounter+"; "+cmd, "x-tag", "left", "x-cmd-log", say, "x-cmd-delete", say+"; gauge "+EndCounter)
+		counted := w.Metrics()[EndCounter] + 1
 		var s Stream
 		if http1 {
 			s = w.RequestHTTP1(r)
@@ -378,5 +410,6 @@ func left(name string, http1, held bool, flags, details string) conformance {
 		s.Abort()
 		require.Zero(w.t, s.Done().Status)
 		require.Equal(w.t, []string{"notfound", flags, details}, w.logged("log: ", 3))
+		require.Equal(w.t, []string{"notfound", flags, details, fmt.Sprintf("ok:%d", counted)}, w.logged("delete: ", 4))
 	}}
 }

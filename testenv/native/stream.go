@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seawall-mesh/seawall/filter/contract"
 	"github.com/seawall-mesh/seawall/filter/plugin"
 	"github.com/seawall-mesh/seawall/testenv/host"
 	"github.com/seawall-mesh/seawall/testenv/scenario"
@@ -15,15 +16,21 @@ const timeoutHeader = "x-envoy-upstream-rq-timeout-ms"
 
 // stream is a request on its way.
 type stream struct {
-	w       *World
-	root    *root // nil: the VM was dead
-	id      uint32
-	req     scenario.Request
-	headers map[string]string
-	started int64
-	timeout int64 // ms that the plugin gave the upstream, 0: none
+	w        *World
+	root     *root // nil: the VM was dead
+	id       uint32
+	req      scenario.Request
+	headers  map[string]string
+	trailers map[string]string
+	started  int64
+	timeout  int64 // ms that the plugin gave the upstream, 0: none
 
 	upstream, answered, failed, ended bool
+
+	state   map[string][]byte // what plugins have left on the request
+	tries   int
+	failure string           // why the last try got no connection
+	router  *scenario.Router // nil: nobody plays it, or the request has not got there
 
 	code    int
 	flags   uint64
@@ -37,7 +44,10 @@ type stream struct {
 // back-off allows it.
 func (w *World) Send(worker int, r scenario.Request) (scenario.Exchange, error) {
 	t := w.threads[worker+1]
-	s := &stream{w: w, req: r, headers: map[string]string{"x-request-id": "native"}, started: w.now, grpc: -1, backend: -1}
+	s := &stream{
+		w: w, req: r, headers: map[string]string{"x-request-id": "native", ":method": r.Method}, started: w.now, grpc: -1, backend: -1,
+		state: map[string][]byte{},
+	}
 	if r.GRPC {
 		s.headers["content-type"] = "application/grpc"
 	}
@@ -82,6 +92,9 @@ func (s *stream) forward() {
 			s.w.after(ms*1e6, func() { s.respond(host.RouteTimeout) })
 		}
 	}
+	if s.req.Tried {
+		s.router = scenario.Route(s, s.req.Retry)
+	}
 }
 
 // fail is what becomes of streams of a dead VM.
@@ -107,8 +120,9 @@ func (s *stream) respond(r host.Response) {
 		s.details = "via_upstream"
 	}
 	s.backend = s.w.now - s.started
-	if n, ok := parseInt(r.Trailers.Get("grpc-status")); ok {
-		s.grpc = n
+	if status := r.Trailers.Get("grpc-status"); status != "" {
+		s.trailers = map[string]string{"grpc-status": status}
+		s.root.vm.call(s.root, s, func() { s.root.vm.plugin.ResponseTrailers(s.id) })
 	}
 	s.reply = scenario.Reply{Status: r.Code, Upstream: true}
 }
@@ -145,13 +159,20 @@ func (s *stream) End(answer string, latency time.Duration) (scenario.Reply, erro
 	if answer == "abort" && s.State() == "waiting" {
 		s.w.advance(s.w.now + int64(latency))
 	}
-	for waited := time.Duration(0); answer != "abort" && s.State() == "waiting" && waited < waitLimit; waited += waitStep {
-		s.w.advance(s.w.now + int64(waitStep))
+	for waited := time.Duration(0); answer != "abort" && s.held() && waited < waitLimit; waited += waitStep {
+		s.pass(waitStep)
 	}
-	if answer == "abort" && s.State() == "waiting" {
-		s.flags, s.details = host.FlagDownstreamDisconnect, "downstream_remote_disconnect"
+	if answer == "abort" && s.held() {
+		s.leave()
 	}
-	if s.upstream && !s.answered {
+	if s.router != nil {
+		if err := s.router.Play(answer, latency, s.pass, s.leave); err != nil {
+			return scenario.Reply{}, err
+		}
+		if s.answered {
+			s.router.End()
+		}
+	} else if s.upstream && !s.answered {
 		if latency > 0 {
 			s.w.advance(s.w.now + int64(latency))
 		}
@@ -162,19 +183,34 @@ func (s *stream) End(answer string, latency time.Duration) (scenario.Reply, erro
 		if !abort {
 			s.respond(resp)
 		} else if !s.answered {
-			s.flags, s.details = host.FlagDownstreamDisconnect, "downstream_remote_disconnect"
+			s.leave()
 			s.reply = scenario.Reply{Upstream: true}
 		}
 	}
 	s.ended = true
+	s.w.countEnd(s.code, s.flags)
 	if s.root != nil {
 		v := s.root.vm
 		v.call(s.root, s, func() { v.plugin.StreamDone(s.id) })
 		delete(v.streams, s.id)
 		s.root.release()
 	}
+	if s.router != nil {
+		s.router.End() // of a client that left, the edge hears first
+		s.router.Report(&s.reply, s.req)
+	}
 	return s.reply, nil
 }
+
+func (s *stream) pass(d time.Duration) { s.w.advance(s.w.now + int64(d)) }
+
+// leave is the client's connection closing.
+func (s *stream) leave() {
+	s.flags, s.details = host.FlagDownstreamDisconnect, "downstream_remote_disconnect"
+}
+
+// held reports whether the edge holds the request.
+func (s *stream) held() bool { return !s.answered && !s.upstream }
 
 // How long End waits for a request that the plugin holds, and in which steps.
 const (
@@ -187,7 +223,7 @@ func (s *stream) State() string {
 	switch {
 	case s.answered:
 		return "answered"
-	case s.upstream:
+	case s.upstream && (s.router == nil || s.router.Upstream()):
 		return "upstream"
 	}
 	return "waiting"
@@ -203,7 +239,14 @@ func (s *stream) Sent(name string) string {
 
 // property is what Envoy says of a stream at its start and end.
 func (s *stream) property(path string) ([]byte, bool) {
+	if value, ok := s.state[path]; ok {
+		return value, true
+	}
 	switch path {
+	case "upstream\x00request_attempt_count":
+		return number(int64(s.tries)), s.tries > 0
+	case "upstream\x00transport_failure_reason":
+		return []byte(s.failure), s.failure != ""
 	case "xds\x00route_name":
 		return []byte(s.req.Route), !s.req.NoRoute
 	case "response\x00code":
@@ -212,11 +255,8 @@ func (s *stream) property(path string) ([]byte, bool) {
 		return number(int64(s.flags)), true
 	case "response\x00code_details":
 		return []byte(s.details), s.details != ""
-	case "response\x00grpc_status":
-		if s.grpc >= 0 {
-			return number(s.grpc), true
-		}
-		return number(grpcOfHTTP(s.code)), s.code != 0
+	case "metadata\x00filter_metadata\x00" + contract.GRPCStatusNamespace + "\x00" + contract.GRPCStatusKey:
+		return strconv.AppendInt(nil, s.grpc, 10), s.grpc >= 0
 	case "response\x00backend_latency":
 		return number(s.backend), s.backend >= 0
 	case "request\x00duration":

@@ -3,6 +3,7 @@ package native
 import (
 	"strconv"
 
+	"github.com/seawall-mesh/seawall/filter/contract"
 	"github.com/seawall-mesh/seawall/filter/plugin"
 	"github.com/seawall-mesh/seawall/testenv/scenario"
 )
@@ -18,8 +19,11 @@ type vm struct {
 	nextID  uint32
 	token   uint32
 
+	tries map[uint32]*try
+
 	root   *root   // of the callback that runs
-	stream *stream // of the callback that runs, nil: a root's
+	stream *stream // of the callback that runs, nil: a root's or a try's
+	try    *try    // of the callback that runs
 	status int     // of the answer that the callback is about
 }
 
@@ -36,7 +40,7 @@ type root struct {
 }
 
 func newVM(w *World, t *thread) *vm {
-	v := &vm{w: w, thread: t, streams: map[uint32]*stream{}}
+	v := &vm{w: w, thread: t, streams: map[uint32]*stream{}, tries: map[uint32]*try{}}
 	v.plugin = plugin.New(v)
 	return v
 }
@@ -85,7 +89,7 @@ func (v *vm) call(r *root, s *stream, run func()) bool {
 	}
 	v.root, v.stream = r, s
 	run()
-	v.root, v.stream = nil, nil
+	v.root, v.stream, v.try = nil, nil, nil
 	return true
 }
 
@@ -113,37 +117,62 @@ func (v *vm) Property(path string) ([]byte, bool) {
 	case "xds\x00node\x00id":
 		return []byte(v.w.cfg.Node), true
 	}
-	if v.stream == nil {
-		return nil, false
+	switch {
+	case v.stream != nil:
+		return v.stream.property(path)
+	case v.try != nil:
+		return v.try.edge.property(path)
 	}
-	return v.stream.property(path)
+	return nil, false
 }
 
 // RequestHeader is a header of the stream.
 func (v *vm) RequestHeader(name string) ([]byte, bool) {
+	s := v.request()
+	if s == nil {
+		return nil, false
+	}
+	value, ok := s.headers[name]
+	return []byte(value), ok
+}
+
+// request is the stream whose request the callback is about.
+func (v *vm) request() *stream {
+	if v.try != nil {
+		return v.try.edge
+	}
+	return v.stream
+}
+
+// ResponseTrailer reads one.
+func (v *vm) ResponseTrailer(name string) ([]byte, bool) {
 	if v.stream == nil {
 		return nil, false
 	}
-	value, ok := v.stream.headers[name]
+	value, ok := v.stream.trailers[name]
 	return []byte(value), ok
 }
 
 // SetRequestHeader replaces one.
 func (v *vm) SetRequestHeader(name string, value []byte) {
-	if v.stream != nil {
-		v.stream.headers[name] = string(value)
+	if s := v.request(); s != nil {
+		s.headers[name] = string(value)
 	}
 }
 
 // Enter makes another context the one that calls are about.
 func (v *vm) Enter(id uint32) bool {
 	if s := v.streams[id]; s != nil {
-		v.root, v.stream = s.root, s
+		v.root, v.stream, v.try = s.root, s, nil
+		return true
+	}
+	if t := v.tries[id]; t != nil {
+		v.root, v.stream, v.try = t.root, nil, t
 		return true
 	}
 	for _, r := range v.roots {
 		if r.id == id {
-			v.root, v.stream = r, nil
+			v.root, v.stream, v.try = r, nil, nil
 			return true
 		}
 	}
@@ -152,15 +181,17 @@ func (v *vm) Enter(id uint32) bool {
 
 // Resume sends the paused request on.
 func (v *vm) Resume() {
-	if v.stream != nil {
+	if v.try != nil {
+		v.try.held = false
+	} else if v.stream != nil {
 		v.stream.forward()
 	}
 }
 
 // Respond answers the request.
 func (v *vm) Respond(r plugin.Response) {
-	if v.stream != nil {
-		v.stream.local(r)
+	if s := v.request(); s != nil {
+		s.local(r)
 	}
 }
 
@@ -185,13 +216,24 @@ func (v *vm) SharedSet(key string, value []byte, version uint32) bool {
 
 // DefineMetric gives one handle per name.
 func (v *vm) DefineMetric(_ plugin.MetricKind, name string) (plugin.Metric, bool) {
-	m, ok := v.w.handles[name]
+	return v.w.metric(name), true
+}
+
+func (w *World) metric(name string) plugin.Metric {
+	m, ok := w.handles[name]
 	if !ok {
-		m = plugin.Metric(len(v.w.values))
-		v.w.handles[name] = m
-		v.w.values = append(v.w.values, 0)
+		m = plugin.Metric(len(w.values))
+		w.handles[name] = m
+		w.values = append(w.values, 0)
 	}
-	return m, true
+	return m
+}
+
+// countEnd is the listener's access log: it counts ends that are not good.
+func (w *World) countEnd(code int, flags uint64) {
+	if m := w.metric(contract.EndSignalMetric); !w.cfg.HideMetrics && (code < 200 || code > 399 || flags != 0) {
+		w.values[m]++
+	}
 }
 
 // MetricAdd adds.

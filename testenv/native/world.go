@@ -27,6 +27,7 @@ type Config struct {
 	Seed    uint64
 	// HideMetrics is a stats_matcher: metrics read 0 for ever.
 	HideMetrics bool
+	Attempts    bool // the plugin is in the upstream chain too
 }
 
 // World is an Envoy's worth of plugin VMs in virtual time.
@@ -63,6 +64,7 @@ type thread struct {
 	w        *World
 	vm       *vm
 	current  *root
+	attempt  *root // of the upstream chain
 	plan     []byte
 	lastLoad int64
 }
@@ -110,6 +112,9 @@ func (w *World) Push(plan []byte) (bool, error) {
 func (t *thread) load(plan []byte) error {
 	if t.vm == nil || t.vm.dead {
 		t.vm = newVM(t.w, t)
+		if t.w.cfg.Attempts {
+			t.attempt = t.vm.openAttempt()
+		}
 	}
 	next := t.vm.rootOf(plan)
 	if next == nil {

@@ -55,6 +55,33 @@ func onlyInEnvoy(t *testing.T, h *realenvoy.Host) {
 		require.Equal(t, 503, r.Status)
 		require.Empty(t, r.Body)
 	})
+	t.Run("after Sync a request is with the filter, or gone", func(t *testing.T) {
+		fresh(t)
+		active := func() uint64 { return h.Envoy().Stat("http.edge.downstream_rq_active") }
+		before := active()
+		var streams []*realenvoy.Stream
+		for i := range 20 {
+			s := h.Worker(i % 2).Request(host.Request{Headers: host.H("x-cmd", "pause")})
+			s.Sync()
+			streams = append(streams, s)
+			require.EqualValues(t, len(streams), active()-before)
+			require.Zero(t, s.Ended())
+		}
+		for i, s := range streams {
+			s.Abort()
+			s.Sync()
+			require.EqualValues(t, len(streams)-1-i, active()-before)
+		}
+	})
+	t.Run("a late upstream is not waited for", func(t *testing.T) {
+		fresh(t)
+		sent := time.Now()
+		s := h.Worker(0).Request(host.Request{Route: hosttest.Routes[0], Cluster: "late"})
+		r := s.Done()
+		require.Equal(t, 504, r.Status)
+		require.True(t, r.Upstream)
+		require.GreaterOrEqual(t, s.Ended().Sub(sent), realenvoy.LateTimeout)
+	})
 	t.Run("clients cannot set the upstream's timeout", func(t *testing.T) {
 		fresh(t)
 		s := h.Worker(0).Request(host.Request{Headers: host.H("x-envoy-upstream-rq-timeout-ms", "1", "x-cmd", "hdr 0 x-envoy-upstream-rq-timeout-ms")})
@@ -109,8 +136,9 @@ func startProbe(t *testing.T) *realenvoy.Host {
 	}
 	h, err := realenvoy.NewHost(t, realenvoy.HostConfig{
 		Wasm: hosttest.Probe(t), Workers: 2, ReloadBackoff: hosttest.ReloadBackoff, Routes: routes,
-		Node: host.Node{ID: hosttest.NodeID}, HideMetrics: hosttest.HiddenMetrics,
-		Clusters: map[string]host.CallHandler{hosttest.Cluster: hosttest.Answer},
+		Node: host.Node{ID: hosttest.NodeID}, HideMetrics: hosttest.HiddenMetrics, EndCounter: hosttest.EndCounter,
+		HeaderMetadata: []host.HeaderMetadata{{Header: "grpc-status", Namespace: hosttest.MetadataNamespace, Key: "grpc-status"}},
+		Clusters:       map[string]host.CallHandler{hosttest.Cluster: hosttest.Answer},
 	})
 	require.NoError(t, err)
 	return h
@@ -149,5 +177,6 @@ func (c *conforming) Metrics() map[string]uint64 { return c.h.Metrics() }
 type conformingStream struct{ *realenvoy.Stream }
 
 func (s conformingStream) Upstream() (host.Headers, bool) {
-	return s.Stream.Upstream(100 * time.Millisecond)
+	s.Sync()
+	return s.Stream.Upstream(300 * time.Millisecond) // how long it takes from the filter to there, on a busy machine
 }

@@ -28,8 +28,8 @@
 // two chosen calls (Interleave), which worker or when a log line came from,
 // listing shared data, counting calls and VMs (see the stats instead). Response
 // has to come about: of its failures Respond makes UpstreamReset and
-// MidBodyReset, others are a Cluster ("refused", "empty", "full") or a Route
-// with a timeout; Flags, Details and Duration are Envoy's own. Route names must
+// MidBodyReset, others are a Cluster ("refused", "empty", "full", "late") or
+// a Route with a timeout; Flags, Details and Duration are Envoy's own. Route names must
 // be known at the start. A worker's VM is killed by what its module does.
 //
 // The same cases (testenv/hosttest) run on both.

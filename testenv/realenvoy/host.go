@@ -40,11 +40,18 @@ type HostConfig struct {
 
 	// Routes are the names that Request.Route may have.
 	Routes []Route
+	// ExpectedTimeouts has the router tell the upstream how long it gives it, in
+	// x-envoy-expected-rq-timeout-ms (and clients in other x-envoy- headers).
+	// The control plane's edge does not.
+	ExpectedTimeouts bool
 	// Clusters are where calls out may go, beside "refused", which nobody
 	// listens at.
 	Clusters map[string]host.CallHandler
 	// HideMetrics is a stats_matcher: metrics with this prefix read 0 for ever.
 	HideMetrics string
+	// EndCounter and HeaderMetadata are as in host.Config.
+	EndCounter     string
+	HeaderMetadata []host.HeaderMetadata
 }
 
 // Route is a route of the edge. The name "" is the one that is there anyway,

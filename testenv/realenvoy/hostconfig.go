@@ -4,19 +4,24 @@ package realenvoy
 
 import (
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"time"
+
+	"github.com/seawall-mesh/seawall/testenv/host"
 )
 
 type object = map[string]any
 
 const (
-	wasmType   = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
-	hcmType    = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-	routerType = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
-	stringType = "type.googleapis.com/google.protobuf.StringValue"
-	earlyType  = "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
+	wasmType     = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
+	hcmType      = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+	routerType   = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+	stringType   = "type.googleapis.com/google.protobuf.StringValue"
+	statsLogType = "type.googleapis.com/envoy.extensions.access_loggers.stats.v3.Config"
+	earlyType    = "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
 
 	// Headers that the test's client and upstream speak by.
 	routeHeader   = "x-test-route"   // picks the route
@@ -24,6 +29,9 @@ const (
 	idHeader      = "x-test-id"      // tells the upstream which request it is
 
 	pollShort = 2 * time.Millisecond
+
+	// LateTimeout is the route's timeout of requests to the cluster "late".
+	LateTimeout = 50 * time.Millisecond
 )
 
 func stringValue(b []byte) object { return object{"@type": stringType, "value": string(b)} }
@@ -86,8 +94,14 @@ func (h *Host) listener(dir string) object {
 				"config_source": object{"path_config_source": object{"path": dir + "/filter.json"}},
 				"type_urls":     []any{wasmType},
 			}},
-			object{"name": "router", "typed_config": object{"@type": routerType, "suppress_envoy_headers": true}},
+			object{"name": "router", "typed_config": object{"@type": routerType, "suppress_envoy_headers": !h.cfg.ExpectedTimeouts}},
 		},
+	}
+	if len(h.cfg.HeaderMetadata) > 0 {
+		manager["http_filters"] = append([]any{headerMetadata(h.cfg.HeaderMetadata)}, manager["http_filters"].([]any)...)
+	}
+	if h.cfg.EndCounter != "" {
+		manager["access_log"] = []any{endCounter(h.cfg.EndCounter)}
 	}
 	return object{
 		"name": "edge", "address": socket("127.0.0.1:0"),
@@ -95,6 +109,28 @@ func (h *Host) listener(dir string) object {
 		"enable_reuse_port":         false,
 		"connection_balance_config": object{"exact_balance": object{}},
 	}
+}
+
+func endCounter(name string) object {
+	status := func(op string, value int) object {
+		return object{"status_code_filter": object{"comparison": object{"op": op, "value": object{"default_value": value, "runtime_key": "test.none"}}}}
+	}
+	return object{
+		"name":         "ends",
+		"filter":       object{"or_filter": object{"filters": []any{status("LE", 199), status("GE", 400), object{"response_flag_filter": object{}}}}},
+		"typed_config": object{"@type": statsLogType, "stats_scope": object{"prefix": "wasmcustom"}, "counters": []any{object{"stat": object{"name": name}, "value_fixed": 1}}},
+	}
+}
+
+func headerMetadata(rules []host.HeaderMetadata) object {
+	var out []any
+	for _, r := range rules {
+		out = append(out, object{"header": r.Header, "on_header_present": object{"metadata_namespace": r.Namespace, "key": r.Key, "type": "STRING"}})
+	}
+	return object{"name": "metadata", "typed_config": object{
+		"@type":          "type.googleapis.com/envoy.extensions.filters.http.header_to_metadata.v3.Config",
+		"response_rules": out,
+	}}
 }
 
 // noRouteHost is the :authority for which there is no route.
@@ -113,13 +149,23 @@ func (h *Host) routes() []any {
 			route["name"] = r.Name
 			match["headers"] = []any{object{"name": routeHeader, "string_match": object{"exact": r.Name}}}
 		}
-		out = append(out, route)
+		out = append(out, late(route), route)
 	}
 	direct := object{
 		"match":           object{"prefix": "/", "headers": []any{object{"name": clusterHeader, "string_match": object{"exact": "direct"}}}},
 		"direct_response": object{"status": 404},
 	}
 	return append([]any{direct}, out...)
+}
+
+// late is a route's twin for requests to "late".
+func late(route object) object {
+	match := maps.Clone(route["match"].(object))
+	headers, _ := match["headers"].([]any)
+	match["headers"] = append(slices.Clip(headers), object{"name": clusterHeader, "string_match": object{"exact": "late"}})
+	twin := maps.Clone(route)
+	twin["match"], twin["route"] = match, object{"cluster": "upstream", "timeout": seconds(LateTimeout)}
+	return twin
 }
 
 func cluster(name, addr string) object {

@@ -9,11 +9,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
 
 	"github.com/seawall-mesh/seawall/testenv/host"
 )
@@ -29,17 +31,29 @@ type Worker struct {
 	h     *Host
 	index int
 	trip  http.RoundTripper
-	http1 net.Conn // nil: HTTP/2
+	http1 net.Conn          // nil: HTTP/2
+	http2 *http2.ClientConn //nolint:staticcheck // nil: HTTP/1.1; net/http's cannot ping
 }
 
 func newWorker(h *Host, index int) *Worker {
 	h.t.Helper()
-	tr := &http.Transport{DisableCompression: true, Protocols: new(http.Protocols)}
-	tr.Protocols.SetUnencryptedHTTP2(true)
-	tr.DialContext = func(context.Context, string, string) (net.Conn, error) { return h.dial(), nil }
-	conn, err := tr.NewClientConn(context.Background(), "http", h.edge)
+	tr := &http2.Transport{DisableCompression: true, AllowHTTP: true} //nolint:staticcheck // net/http's cannot ping
+	conn, err := tr.NewClientConn(h.dial())                           //nolint:staticcheck // as above
 	require.NoError(h.t, err)
-	return &Worker{h: h, index: index, trip: conn}
+	return &Worker{h: h, index: index, trip: conn, http2: conn}
+}
+
+// Sync waits until the thread has dealt with all that this client has sent, and
+// with what followed of it at once: Envoy answers a PING in its turn. An
+// HTTP/1.1 client has nothing like it, and does not wait.
+func (w *Worker) Sync() {
+	w.h.t.Helper()
+	if w.http2 == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), streamTimeout)
+	defer cancel()
+	require.NoError(w.h.t, w.http2.Ping(ctx), "worker %d answers no PING", w.index)
 }
 
 // Index is its number, from 0.
@@ -68,9 +82,11 @@ func (h *Host) HTTP1() *Worker {
 
 // Stream is one request. Nothing that it does waits but Upstream and Done.
 type Stream struct {
-	h    *Host
-	id   string
-	stop context.CancelFunc
+	h      *Host
+	worker *Worker
+	id     string
+	stop   context.CancelFunc
+	wrote  chan struct{} // closed when the client has sent the request's headers
 
 	arrived chan struct{} // closed when the upstream has the request
 	seen    host.Headers
@@ -78,23 +94,27 @@ type Stream struct {
 	once    sync.Once
 	answers chan host.Response
 
-	done chan struct{} // closed when the client has all, or has given up
-	resp host.Result
-	err  error
-	left bool
+	done   chan struct{} // closed when the client has all, or has given up
+	doneAt time.Time
+	resp   host.Result
+	err    error
+	left   bool
 }
 
 // Request sends a request and does not wait for anything. Request.Cluster may
 // be "refused", "empty" (no endpoint), "full" (its circuit breaker is open),
-// "http2" (the upstream, over HTTP/2: with trailers) or "direct" (a direct response of 404); such requests need no Respond.
+// "http2" (the upstream, over HTTP/2: with trailers), "late" (the upstream, for which the route's timeout is LateTimeout)
+// or "direct" (a direct response of 404); but for "http2" such requests need no Respond.
 func (w *Worker) Request(r host.Request) *Stream {
 	w.h.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Stream{
-		h: w.h, id: w.h.nextID(), stop: cancel,
+		h: w.h, worker: w, id: w.h.nextID(), stop: cancel, wrote: make(chan struct{}),
 		arrived: make(chan struct{}), answers: make(chan host.Response, 1), done: make(chan struct{}),
 	}
 	w.h.gate.expect(s.id, s)
+	wrote := sync.OnceFunc(func() { close(s.wrote) })
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: wrote})
 	req, err := http.NewRequestWithContext(ctx, def(r.Method, "GET"), "http://"+w.h.edge+def(r.Path, "/"), bytes.NewReader(r.Body))
 	require.NoError(w.h.t, err)
 	if len(r.Body) == 0 {
@@ -126,7 +146,10 @@ func def(v, d string) string {
 }
 
 func (s *Stream) run(trip http.RoundTripper, req *http.Request) {
-	defer close(s.done)
+	defer func() {
+		s.doneAt = time.Now()
+		close(s.done)
+	}()
 	defer s.h.gate.forget(s.id)
 	resp, err := trip.RoundTrip(req)
 	if err != nil {
@@ -209,7 +232,37 @@ func (s *Stream) Respond(r host.Response) {
 // connection.
 func (s *Stream) Abort() {
 	s.left = true
+	conn := s.worker.http2
+	if conn == nil {
+		s.stop()
+		return
+	}
+	open := conn.State().StreamsActive
 	s.stop()
+	for limit := time.Now().Add(time.Second); open > 0 && conn.State().StreamsActive >= open && time.Now().Before(limit); {
+		<-time.After(time.Millisecond) // the reset is written by another goroutine
+	}
+}
+
+// Sync waits until the worker has dealt with all that the client has sent of
+// this request: its filter has decided, or knows that the client has left.
+func (s *Stream) Sync() {
+	s.h.t.Helper()
+	select {
+	case <-s.wrote:
+	case <-s.done:
+	case <-time.After(streamTimeout):
+		require.FailNow(s.h.t, "a request could not be sent", "within %s", streamTimeout)
+	}
+	s.worker.Sync()
+}
+
+// Ended is when the client had all that it got, zero while it has not.
+func (s *Stream) Ended() time.Time {
+	if !s.Over() {
+		return time.Time{}
+	}
+	return s.doneAt
 }
 
 // Over reports whether the client has all that it will get.

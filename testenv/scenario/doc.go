@@ -13,10 +13,14 @@
 // The script:
 //
 //	workers 1 2                                                  # run with each of these
-//	envoy: yes                                                   # also in a real Envoy, in real time
+//	envoy: yes                                                   # also in a real Envoy, in real time; or
+//	envoy: 20x                                                   # so many times faster: the script's times and the plan's are divided
+//	attempts: yes                                                # the filter is in the upstream chain too
+//	retry payments/charge retries=2 on=503,reset backoff=100ms perTry=1s
 //	mask retry-after                                             # re-opened breakers have jitter
 //	at 0s: 5x POST payments/charge upstream=503 -> 503
 //	at 1s: worker=1 POST payments/charge -> 503 breaker-open retry-after=59
+//	at 1s: POST payments/charge upstream=503,hang,200 -> 200 calls=3 key=made   # an answer for each try; 503:7 has a Retry-After
 //	at 2s: hold=slow GET payments/charge                         # stays in flight
 //	at 3s: push next.json -> ack
 //	at 3s: release slow upstream=200 -> 200
@@ -36,4 +40,10 @@
 // runner also checks that a batch once sent never changes, that sequence
 // numbers have no gap, and that each request is counted exactly once, unless a
 // trap step may have lost some.
+//
+// In a RealTime world steps are as far apart as the script says, or farther:
+// time stands still while a step runs, as in virtual time. What is expected is
+// waited for, and judged by what happened when; breakers by their events,
+// counts once all that was before has been told. Decisions, their order, events
+// and counts are compared exactly, a Retry-After to a second.
 package scenario

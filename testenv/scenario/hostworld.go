@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seawall-mesh/seawall/filter/contract"
 	"github.com/seawall-mesh/seawall/testenv/host"
 )
 
@@ -22,6 +23,13 @@ type HostConfig struct {
 	Log     *slog.Logger
 	// HideMetrics is a stats_matcher, see host.Config.
 	HideMetrics func(string) bool
+	Attempts    bool // the filter is in the upstream chain too
+}
+
+// ListenerMetadata is what the listener keeps for the filter of a response's
+// headers.
+func ListenerMetadata() []host.HeaderMetadata {
+	return []host.HeaderMetadata{{Header: "grpc-status", Namespace: contract.GRPCStatusNamespace, Key: contract.GRPCStatusKey}}
 }
 
 // HostWorld is the filter in the wazero host, in virtual time.
@@ -39,9 +47,14 @@ var _ World = (*HostWorld)(nil)
 // host.ErrRejected.
 func NewHostWorld(ctx context.Context, cfg HostConfig) (*HostWorld, error) {
 	w := &HostWorld{}
+	var attempt []byte
+	if cfg.Attempts {
+		attempt = []byte(contract.AttemptConfig)
+	}
 	h, err := host.New(ctx, host.Config{
 		Module: cfg.Module, Workers: cfg.Workers, PluginConfig: cfg.Plan, VMConfig: []byte(cfg.Module.SHA256()),
-		Node: host.Node{ID: cfg.Node}, Seed: cfg.Seed, Log: cfg.Log, HideMetrics: cfg.HideMetrics,
+		Node: host.Node{ID: cfg.Node}, Seed: cfg.Seed, Log: cfg.Log, HideMetrics: cfg.HideMetrics, AttemptConfig: attempt,
+		EndCounter: contract.EndSignalMetric, HeaderMetadata: ListenerMetadata(),
 		Clusters: map[string]host.CallHandler{TelemetryCluster: w.ingest},
 	})
 	if err != nil {
@@ -112,9 +125,21 @@ func (w *HostWorld) Bodies() []Delivery { return w.plane.Deliveries() }
 func (w *HostWorld) Close() error { return w.Host.Close() }
 
 type hostExchange struct {
-	w *HostWorld
-	s *host.Stream
+	w      *HostWorld
+	s      *host.Stream
+	router *Router // nil: the World is not to play it, or the request has not got there
+	req    Request
 }
+
+// Answered, Try, Respond and After make it a Routed.
+func (e *hostExchange) Answered() bool                    { return e.s.Answered() }
+func (e *hostExchange) Respond(r host.Response)           { e.s.Respond(r) }
+func (e *hostExchange) After(d time.Duration, run func()) { e.w.Host.After(d, run) }
+func (e *hostExchange) Try() Try                          { return hostTry{e.s.Try()} }
+
+type hostTry struct{ *host.Try }
+
+func (t hostTry) Header(name string) string { return t.Headers().Get(name) }
 
 // Send starts a request on a worker.
 func (w *HostWorld) Send(worker int, r Request) (Exchange, error) {
@@ -128,7 +153,15 @@ func (w *HostWorld) Send(worker int, r Request) (Exchange, error) {
 	for _, h := range r.Headers {
 		req.Headers = append(req.Headers, host.H(h.Key, h.Value)...)
 	}
-	return &hostExchange{w, w.Host.Worker(worker).Request(req)}, nil
+	e := &hostExchange{w: w, req: r}
+	if r.Tried {
+		req.Forwarded = func(s *host.Stream) {
+			e.s = s
+			e.router = Route(e, r.Retry)
+		}
+	}
+	e.s = w.Host.Worker(worker).Request(req)
+	return e, nil
 }
 
 // State says where the request is.
@@ -137,6 +170,8 @@ func (e *hostExchange) State() string {
 	case e.s.Answered():
 		return "answered"
 	case e.s.Action() == host.Paused:
+		return "waiting"
+	case e.router != nil && !e.router.Upstream():
 		return "waiting"
 	}
 	return "upstream"
@@ -166,10 +201,18 @@ func (e *hostExchange) End(answer string, latency time.Duration) (Reply, error) 
 			e.s.Abort(true)
 		}
 	}
-	for waited := time.Duration(0); answer != "abort" && e.State() == "waiting" && waited < waitLimit; waited += waitStep {
+	for waited := time.Duration(0); answer != "abort" && e.s.Action() == host.Paused && waited < waitLimit; waited += waitStep {
 		e.w.Host.Advance(waitStep)
 	}
-	if a := e.s.Action(); a == host.Continued || a == host.Bypassed {
+	if e.router != nil {
+		err := e.router.Play(answer, latency, e.w.Host.Advance, func() { e.s.Abort(true) })
+		if err != nil {
+			return Reply{}, err
+		}
+		if e.s.Answered() {
+			e.router.End()
+		}
+	} else if a := e.s.Action(); a == host.Continued || a == host.Bypassed {
 		if latency > 0 {
 			e.w.Host.Advance(latency)
 		}
@@ -187,6 +230,10 @@ func (e *hostExchange) End(answer string, latency time.Duration) (Reply, error) 
 	reply := Reply{
 		Status: res.Status, Decision: res.Headers.Get("x-seawall-decision"), RetryAfter: res.Headers.Get("retry-after"),
 		GRPCStatus: res.Headers.Get("grpc-status"), Upstream: res.Upstream,
+	}
+	if e.router != nil {
+		e.router.End() // of a client that left, the edge hears first
+		e.router.Report(&reply, e.req)
 	}
 	switch res.Action {
 	case host.Failed:
@@ -217,6 +264,7 @@ func Response(answer string) (resp host.Response, abort bool, err error) {
 	case "mid-reset":
 		return host.MidBodyReset, false, nil
 	}
+	answer, after, _ := strings.Cut(answer, ":")
 	status, grpc, isGRPC := strings.Cut(answer, "/")
 	code, err := strconv.Atoi(status)
 	if err != nil {
@@ -226,6 +274,9 @@ func Response(answer string) (resp host.Response, abort bool, err error) {
 	if isGRPC {
 		resp.Headers = host.H("content-type", "application/grpc")
 		resp.Trailers = host.H("grpc-status", grpc)
+	}
+	if after != "" {
+		resp.Headers = append(resp.Headers, host.Header{Name: "retry-after", Value: after})
 	}
 	return resp, false, nil
 }

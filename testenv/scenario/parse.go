@@ -16,6 +16,7 @@ const (
 	maxTimes   = 100_000
 	maxWorkers = 16
 	maxAt      = 30 * 24 * time.Hour
+	maxPace    = 100
 )
 
 // Scenario is a parsed archive.
@@ -23,10 +24,13 @@ type Scenario struct {
 	Title   string // the first line of the description
 	Workers []int  // the numbers of workers to run with
 	Steps   []Step
-	Envoy   bool // it takes few seconds and nothing that a real Envoy cannot do
+	Envoy   int  // how many times faster a real Envoy plays it, 0: not at all
 	Mask    bool // the trace leaves out Retry-After, which has jitter
-	Files   map[string][]byte
-	Trace   string
+	// Attempts puts the filter into the clusters' upstream chains too.
+	Attempts bool
+	Retries  map[string]*Retry // by route
+	Files    map[string][]byte
+	Trace    string
 }
 
 // Step is one line of the script.
@@ -89,7 +93,7 @@ type Want struct {
 }
 
 // Answers are the words for upstream= beside a status.
-var Answers = []string{"reset", "timeout", "refused", "no-healthy", "overflow", "mid-reset", "abort"}
+var Answers = []string{"reset", "timeout", "refused", "no-healthy", "overflow", "mid-reset", "abort", "hang"}
 
 var heldStates = []string{"waiting", "upstream", "answered"}
 
@@ -98,7 +102,7 @@ var telemetryModes = []string{"up", "down", "503", "400", "hang", "lost"}
 // Parse reads a scenario. The error names the line of the script.
 func Parse(data []byte) (*Scenario, error) {
 	ar := txtar.Parse(data)
-	s := &Scenario{Workers: []int{1}, Files: map[string][]byte{}}
+	s := &Scenario{Workers: []int{1}, Files: map[string][]byte{}, Retries: map[string]*Retry{}}
 	s.Title, _, _ = strings.Cut(strings.TrimSpace(string(ar.Comment)), "\n")
 	var script string
 	for _, f := range ar.Files {
@@ -138,9 +142,15 @@ func (s *Scenario) line(n int, line string) error {
 		}
 		return nil
 	}
-	if line == "envoy: yes" {
-		s.Envoy = true
+	if pace, ok := strings.CutPrefix(line, "envoy: "); ok {
+		return s.pace(pace)
+	}
+	if line == "attempts: yes" {
+		s.Attempts = true
 		return nil
+	}
+	if rest, ok := strings.CutPrefix(line, "retry "); ok {
+		return s.retry(strings.Fields(rest))
 	}
 	if line == "mask retry-after" {
 		s.Mask = true
@@ -166,6 +176,19 @@ func (s *Scenario) line(n int, line string) error {
 		return err
 	}
 	s.Steps = append(s.Steps, step)
+	return nil
+}
+
+func (s *Scenario) pace(v string) error {
+	if v == "yes" {
+		s.Envoy = 1
+		return nil
+	}
+	n, err := strconv.Atoi(strings.TrimSuffix(v, "x"))
+	if err != nil || !strings.HasSuffix(v, "x") || n < 1 || n > maxPace {
+		return fmt.Errorf("envoy: %s: want yes, or how many times faster, 1x to %dx", v, maxPace)
+	}
+	s.Envoy = n
 	return nil
 }
 
@@ -354,11 +377,54 @@ func (s Send) rest(w, want []string) (any, error) {
 	return s, err
 }
 
+// retry reads "ROUTE retries=2 on=503,reset backoff=100ms perTry=1s".
+func (s *Scenario) retry(w []string) error {
+	if len(w) == 0 {
+		return fmt.Errorf("retry: want ROUTE retries=N on=503,reset,connect-failure backoff=TIME perTry=TIME")
+	}
+	r := &Retry{}
+	for _, kv := range w[1:] {
+		k, v, _ := strings.Cut(kv, "=")
+		var err error
+		switch k {
+		case "retries":
+			r.Retries, err = strconv.Atoi(v)
+		case "on":
+			r.On = strings.Split(v, ",")
+		case "backoff":
+			r.Backoff, err = parseLatency(v)
+		case "perTry":
+			r.PerTry, err = parseLatency(v)
+		default:
+			err = fmt.Errorf("%q is not known", kv)
+		}
+		if err != nil {
+			return fmt.Errorf("retry %s: %w", w[0], err)
+		}
+	}
+	s.Retries[w[0]] = r
+	return nil
+}
+
+// parseAnswer reads an answer, or one for each try with commas between.
 func parseAnswer(v string) (string, error) {
+	for one := range strings.SplitSeq(v, ",") {
+		if _, err := parseOne(one); err != nil {
+			return "", err
+		}
+	}
+	return v, nil
+}
+
+func parseOne(v string) (string, error) {
 	if slices.Contains(Answers, v) {
 		return v, nil
 	}
-	status, grpc, isGRPC := strings.Cut(v, "/")
+	plain, after, _ := strings.Cut(v, ":")
+	if _, err := strconv.Atoi("0" + after); err != nil {
+		return "", fmt.Errorf("upstream=%s: want STATUS:SECONDS for a Retry-After", v)
+	}
+	status, grpc, isGRPC := strings.Cut(plain, "/")
 	n, err := strconv.Atoi(status)
 	if err != nil || n < 100 || n > 599 {
 		return "", fmt.Errorf("upstream=%s: want a status, status/grpc-status, or one of %v", v, Answers)

@@ -67,6 +67,8 @@ func TestParseErrors(t *testing.T) {
 	for _, tc := range []struct{ name, script, want string }{
 		{"empty", "", "no steps"},
 		{"no time", "GET a/b", "want `at TIME: STEP`"},
+		{"a pace without x", "envoy: 20", "want yes, or how many times faster"},
+		{"a pace that stands still", "envoy: 0x", "1x to 100x"},
 		{"time goes back", "at 2s: GET a/b\nat 1s: GET a/b", "script:2: time 1s is before the previous step"},
 		{"negative time", "at -1s: GET a/b", "want 0s to"},
 		{"workers", "workers 0", "want 1 to 16"},
@@ -106,6 +108,40 @@ func TestFill(t *testing.T) {
 	require.NotEqual(t, plan.Hash, other.Hash)
 	require.NotEqual(t, plan.Routes[0].Breaker.Identity, other.Routes[0].Breaker.Identity)
 	_, err = scenario.Fill([]byte("{"))
+	require.Error(t, err)
+}
+
+func TestPace(t *testing.T) {
+	for line, want := range map[string]int{"": 0, "envoy: yes": 1, "envoy: 20x": 20} {
+		s, err := scenario.Parse([]byte("-- script --\n" + line + "\nat 0s: GET a/b\n"))
+		require.NoError(t, err)
+		require.Equal(t, want, s.Envoy, line)
+	}
+}
+
+// All times become shorter, and what they are the times of stays what it is.
+func TestFaster(t *testing.T) {
+	const epoch = 1_000_000_000_000_000_000
+	slow, err := scenario.FillAt([]byte(`{"routes":[{"name":"s/r","pool":"db","timeoutNs":8000000000,"breaker":{"failureRate":{},"override":{"state":"open","until":"30s"}}}],
+		"pools":[{"service":"s","name":"db","maxConcurrency":2,"maxWaitNs":4000000000}]}`), epoch)
+	require.NoError(t, err)
+	raw, err := scenario.Faster(slow, epoch, 10)
+	require.NoError(t, err)
+	was, err := contract.ParsePlan(slow)
+	require.NoError(t, err)
+	is, err := contract.ParsePlan(raw)
+	require.NoError(t, err)
+	b := is.Routes[0].Breaker
+	require.EqualValues(t, 800*time.Millisecond, is.Routes[0].TimeoutNS)
+	require.EqualValues(t, 400*time.Millisecond, is.Pools[0].MaxWaitNS)
+	require.EqualValues(t, 6*time.Second, b.RecoveryNS)
+	require.EqualValues(t, time.Second, b.FailureRate.WindowNS)
+	require.EqualValues(t, epoch+3_000_000_000, b.Override.NotAfterNS)
+	require.Equal(t, was.Hash, is.Hash)
+	require.Equal(t, was.Routes[0].Breaker.Identity, b.Identity)
+	require.Equal(t, was.LatencyBoundsUS, is.LatencyBoundsUS)
+	require.Equal(t, was.Routes[0].Breaker.FailureRate.PPM, b.FailureRate.PPM)
+	_, err = scenario.Faster([]byte("{"), epoch, 10)
 	require.Error(t, err)
 }
 

@@ -25,6 +25,12 @@ type Request struct {
 	GRPC    bool
 	ID      string // x-request-id; "" lets the edge make one
 	Headers []KV   // more headers
+	// Answer is what its upstream will do, where that is known at its start. A
+	// real upstream that shall not be reached must be told before.
+	Answer string
+
+	Tried bool   // the World plays the router too, and the reply says what the upstream saw
+	Retry *Retry // of the route, nil: none
 }
 
 // Reply is what the client got.
@@ -35,6 +41,9 @@ type Reply struct {
 	GRPCStatus string
 	Upstream   bool // the upstream was called
 	Note       string
+
+	Calls string // how many tries the upstream got, "" where that was not counted
+	Key   string // the idempotency key on them: kept, made, or differs; "": none
 }
 
 // World is a data plane with an upstream whose answers the script gives.
@@ -81,36 +90,60 @@ type Delivery struct {
 	Accepted bool // stored, whether or not the filter hears of it
 }
 
-// Settler is a World in real time: it need not wait for longer than until done.
-type Settler interface {
+// RealTime is a World whose clock nobody can hold. Its exchanges are Awaiters.
+type RealTime interface {
+	// Settle waits until done, and until all that was before has been told.
 	Settle(done func() bool) error
+	// Pace is how many times faster than the script its time runs.
+	Pace() int
+	// Wall is its wall clock, in Unix ns.
+	Wall() int64
+}
+
+// Awaiter is an Exchange in real time.
+type Awaiter interface {
+	// Await waits a little for the request to get into a State, and returns the
+	// one that it is in. Waiting must last for so much of the script's time.
+	Await(state string, lasting time.Duration) string
 }
 
 // settle is how long a run goes on after its last step, for batches to arrive.
 const settle = 5 * time.Second
 
 type runner struct {
-	w      World
-	s      *Scenario
-	trace  strings.Builder
-	turn   int
-	held   map[string]Exchange
-	heldBy map[string]Request
-	sent   map[string]uint64 // by route
-	lossy  bool
-	errs   []error
+	w       World
+	real    RealTime // nil: time is virtual
+	s       *Scenario
+	trace   strings.Builder
+	turn    int
+	held    map[string]Exchange
+	heldBy  map[string]Request
+	sent    map[string]uint64 // by route
+	settled bool              // nothing has happened since
+	later   []belated
+	lossy   bool
+	errs    []error
+}
+
+// belated is an expectation of a breaker in real time: a batch would come too
+// late to tell its state, but events say when it changed.
+type belated struct {
+	step Step
+	do   Expect
+	at   int64 // Unix ns
 }
 
 // Run plays a scenario in a World, and returns the trace. The error joins all
 // that was not as expected; it is ErrUnsupported where the World cannot do it.
 func Run(_ context.Context, s *Scenario, w World) (string, error) {
 	r := &runner{w: w, s: s, held: map[string]Exchange{}, heldBy: map[string]Request{}, sent: map[string]uint64{}}
+	r.real, _ = w.(RealTime)
 	var last time.Duration
-	for _, step := range s.Steps {
+	for i, step := range s.Steps {
 		if err := w.Until(step.At); err != nil {
 			return r.trace.String(), fmt.Errorf("script:%d: %w", step.Line, err)
 		}
-		if err := r.step(step); err != nil {
+		if err := r.step(step, s.pause(i)); err != nil {
 			return r.trace.String(), fmt.Errorf("script:%d: %w", step.Line, err)
 		}
 		last = step.At
@@ -122,12 +155,27 @@ func Run(_ context.Context, s *Scenario, w World) (string, error) {
 	return r.trace.String(), errors.Join(r.errs...)
 }
 
+// pause is how long nothing happens after a step and what comes at the same
+// time; after the last one it is long.
+func (s *Scenario) pause(i int) time.Duration {
+	for _, next := range s.Steps[i:] {
+		if next.At > s.Steps[i].At {
+			return next.At - s.Steps[i].At
+		}
+	}
+	return settle
+}
+
 // settle waits for batches.
 func (r *runner) settle(last time.Duration) error {
-	if w, ok := r.w.(Settler); ok {
-		return w.Settle(r.allCounted)
+	if r.real == nil {
+		return r.w.Until(max(last, r.w.Now()) + settle)
 	}
-	return r.w.Until(max(last, r.w.Now()) + settle)
+	if r.settled {
+		return nil
+	}
+	r.settled = true
+	return r.real.Settle(r.allCounted)
 }
 
 func (r *runner) allCounted() bool {
@@ -136,7 +184,12 @@ func (r *runner) allCounted() bool {
 		return err != nil // it will not get better
 	}
 	for route, n := range r.sent {
-		if strings.Contains(route, "/") && l.count(route) != n {
+		for name := range r.held {
+			if r.heldBy[name].Route == route {
+				n--
+			}
+		}
+		if strings.Contains(route, "/") && l.count(route) < n {
 			return false
 		}
 	}
@@ -147,7 +200,11 @@ func (r *runner) failf(step Step, format string, args ...any) {
 	r.errs = append(r.errs, fmt.Errorf("script:%d: %s: %s", step.Line, step.Text, fmt.Sprintf(format, args...)))
 }
 
-func (r *runner) step(step Step) error {
+func (r *runner) step(step Step, pause time.Duration) error {
+	if do, ok := step.Do.(Expect); ok {
+		return r.expect(step, do, pause)
+	}
+	r.settled = false
 	switch do := step.Do.(type) {
 	case Send:
 		return r.send(step, do)
@@ -175,8 +232,6 @@ func (r *runner) step(step Step) error {
 	case Clock:
 		r.tracef(step.At, "clock by %s", do.By)
 		return r.w.Step(do.By)
-	case Expect:
-		r.expect(step, do)
 	}
 	return nil
 }
@@ -201,7 +256,13 @@ func (r *runner) send(step Step, do Send) error {
 			worker = r.turn
 			r.turn++
 		}
-		ex, err := r.w.Send(worker%r.w.Workers(), do.Request)
+		req := do.Request
+		req.Retry = r.s.Retries[req.Route]
+		req.Tried = r.s.Attempts || req.Retry != nil
+		if do.Hold == "" {
+			req.Answer = do.Answer
+		}
+		ex, err := r.w.Send(worker%r.w.Workers(), req)
 		if err != nil {
 			return err
 		}
@@ -211,7 +272,7 @@ func (r *runner) send(step Step, do Send) error {
 			if r.held[do.Hold] != nil {
 				return fmt.Errorf("hold=%s: that name is taken", do.Hold)
 			}
-			r.held[do.Hold] = ex
+			r.held[do.Hold], r.heldBy[do.Hold] = ex, req
 			r.tracef(step.At, "hold %s %s", do.Hold, line)
 			return nil
 		}
@@ -258,7 +319,7 @@ func (r *runner) push(step Step, do Push) error {
 
 // String is the reply as scripts and traces write it.
 func (r Reply) String() string {
-	parts := []string{strconv.Itoa(r.Status), r.Decision, kv("retry-after", r.RetryAfter), kv("grpc-status", r.GRPCStatus), r.Note}
+	parts := []string{strconv.Itoa(r.Status), r.Decision, kv("retry-after", r.RetryAfter), kv("grpc-status", r.GRPCStatus), kv("calls", r.Calls), kv("key", r.Key), r.Note}
 	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), " ")
 }
 
@@ -279,7 +340,7 @@ func (r *runner) check(step Step, want *Want, got Reply) {
 	}
 	have := map[string]string{
 		"retry-after": got.RetryAfter, "grpc-status": got.GRPCStatus,
-		"upstream": map[bool]string{true: "yes", false: "no"}[got.Upstream],
+		"upstream": map[bool]string{true: "yes", false: "no"}[got.Upstream], "calls": got.Calls, "key": got.Key,
 	}
 	for _, v := range want.Values {
 		if v.Key == "retry-after" && r.about(v.Value, have[v.Key]) {
@@ -294,12 +355,29 @@ func (r *runner) check(step Step, want *Want, got Reply) {
 // about reports whether a number of seconds is what it should be, or one more or
 // less where time is real.
 func (r *runner) about(want, got string) bool {
-	if _, real := r.w.(Settler); !real {
+	if r.real == nil {
 		return want == got
 	}
 	w, err1 := strconv.Atoi(want)
 	g, err2 := strconv.Atoi(got)
+	w = (w + r.real.Pace() - 1) / r.real.Pace()
 	return errors.Join(err1, err2) == nil && g >= w-1 && g <= w+1
+}
+
+// slack is how much of a request's time may be gone where time is real.
+const slack = 300 * time.Millisecond
+
+// left reports whether a header says the time that it should, or where time is
+// real a little less: digits, and what may follow them, as milliseconds.
+func (r *runner) left(want, got string) bool {
+	if r.real == nil || want == got {
+		return want == got
+	}
+	w, err1 := strconv.Atoi(strings.TrimSuffix(want, "m"))
+	g, err2 := strconv.Atoi(strings.TrimSuffix(got, "m"))
+	w /= r.real.Pace()
+	return errors.Join(err1, err2) == nil && strings.HasSuffix(want, "m") == strings.HasSuffix(got, "m") &&
+		g <= w && g >= w-int(slack.Milliseconds())
 }
 
 func (r *runner) tracef(at time.Duration, format string, args ...any) {
@@ -307,16 +385,22 @@ func (r *runner) tracef(at time.Duration, format string, args ...any) {
 }
 
 // look checks a held request.
-func (r *runner) look(step Step, do Expect) {
+func (r *runner) look(step Step, do Expect, pause time.Duration) {
 	ex := r.held[do.Subject]
 	if ex == nil {
 		r.failf(step, "nothing is held by that name")
 		return
 	}
 	for _, want := range do.Values {
-		got := ex.State()
-		if do.Kind == "sent" {
-			got = ex.Sent(want.Key)
+		var got string
+		if real, ok := ex.(Awaiter); do.Kind == "sent" {
+			if got = ex.Sent(want.Key); r.left(want.Value, got) {
+				continue
+			}
+		} else if ok {
+			got = real.Await(want.Value, pause)
+		} else {
+			got = ex.State()
 		}
 		if got != want.Value {
 			r.failf(step, "%s is %q", want.Key, got)
@@ -324,15 +408,23 @@ func (r *runner) look(step Step, do Expect) {
 	}
 }
 
-func (r *runner) expect(step Step, do Expect) {
-	if do.Kind == "held" || do.Kind == "sent" {
-		r.look(step, do)
-		return
+func (r *runner) expect(step Step, do Expect, pause time.Duration) error {
+	switch {
+	case do.Kind == "held" || do.Kind == "sent":
+		r.look(step, do, pause)
+		return nil
+	case r.real != nil && do.Kind == "breaker":
+		r.later = append(r.later, belated{step, do, r.real.Wall()})
+		return nil
+	case r.real != nil:
+		if err := r.settle(step.At); err != nil {
+			return err
+		}
 	}
 	l, err := Read(r.w.Bodies())
 	if err != nil {
 		r.failf(step, "%v", err)
-		return
+		return nil
 	}
 	for _, want := range do.Values {
 		var got string
@@ -353,6 +445,26 @@ func (r *runner) expect(step Step, do Expect) {
 			r.failf(step, "%s is %s", want.Key, got)
 		}
 	}
+	return nil
+}
+
+// lookBack checks what was expected of breakers, now that all is told.
+func (r *runner) lookBack(l *Ledger) {
+	for _, b := range r.later {
+		state := "closed"
+		for _, e := range l.Events { // by time
+			switch {
+			case e.Service+"/"+e.Route != b.do.Subject || e.AtNS > b.at:
+			case e.Kind == "breaker-reset":
+				state = "closed"
+			case e.To != "":
+				state = e.To
+			}
+		}
+		if want := b.do.Values[0].Value; state != want {
+			r.failf(b.step, "it was %s", state)
+		}
+	}
 }
 
 // finish writes what telemetry says in the end, and checks what always holds.
@@ -362,6 +474,7 @@ func (r *runner) finish() {
 		r.errs = append(r.errs, err)
 		return
 	}
+	r.lookBack(l)
 	for _, e := range l.Events {
 		at := time.Duration(e.AtNS - r.w.Epoch())
 		line := strings.TrimSuffix(e.Kind+" "+e.Service+"/"+e.Route, " /")

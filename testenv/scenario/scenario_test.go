@@ -50,31 +50,31 @@ func TestScenarios(t *testing.T) {
 			plan, err := scenario.Fill(s.Files["plan.json"])
 			require.NoError(t, err)
 			for i, workers := range s.Workers {
-				trace := play(t, s, inGo(t, plan, workers))
+				trace := play(t, s, inGo(t, s, plan, workers))
 				if *update && i == 0 {
 					s.Trace = trace
 					rewrite(t, file, data, trace)
 				}
 				require.Equal(t, s.Trace, trace, "native, with %d workers", workers)
-				require.Equal(t, s.Trace, withoutFallback(play(t, s, inGoWithoutMetrics(t, plan, workers))), "native without metrics, with %d workers", workers)
-				require.Equal(t, s.Trace, play(t, s, inWazero(t, plan, workers)), "wazero, with %d workers", workers)
+				require.Equal(t, s.Trace, withoutFallback(play(t, s, inGoWithoutMetrics(t, s, plan, workers))), "native without metrics, with %d workers", workers)
+				require.Equal(t, s.Trace, play(t, s, inWazero(t, s, plan, workers)), "wazero, with %d workers", workers)
 			}
 		})
 	}
 }
 
-func inGo(t *testing.T, plan []byte, workers int) scenario.World {
+func inGo(t *testing.T, s *scenario.Scenario, plan []byte, workers int) scenario.World {
 	t.Helper()
-	w, err := native.New(native.Config{Workers: workers, Plan: plan, Node: "edge-1"})
+	w, err := native.New(native.Config{Workers: workers, Plan: plan, Node: "edge-1", Attempts: s.Attempts})
 	require.NoError(t, err)
 	return w
 }
 
 // inGoWithoutMetrics is an Envoy whose stats_matcher hides our gauges: shared
 // data has to serve as the epoch.
-func inGoWithoutMetrics(t *testing.T, plan []byte, workers int) scenario.World {
+func inGoWithoutMetrics(t *testing.T, s *scenario.Scenario, plan []byte, workers int) scenario.World {
 	t.Helper()
-	w, err := native.New(native.Config{Workers: workers, Plan: plan, Node: "edge-1", HideMetrics: true})
+	w, err := native.New(native.Config{Workers: workers, Plan: plan, Node: "edge-1", Attempts: s.Attempts, HideMetrics: true})
 	require.NoError(t, err)
 	return w
 }
@@ -83,9 +83,9 @@ var fallback = regexp.MustCompile(`(?m)^event  epoch-fallback .*\n`)
 
 func withoutFallback(trace string) string { return fallback.ReplaceAllString(trace, "") }
 
-func inWazero(t *testing.T, plan []byte, workers int) scenario.World {
+func inWazero(t *testing.T, s *scenario.Scenario, plan []byte, workers int) scenario.World {
 	t.Helper()
-	w, err := scenario.NewHostWorld(t.Context(), scenario.HostConfig{Module: filter, Workers: workers, Plan: plan, Node: "edge-1"})
+	w, err := scenario.NewHostWorld(t.Context(), scenario.HostConfig{Module: filter, Workers: workers, Plan: plan, Node: "edge-1", Attempts: s.Attempts})
 	require.NoError(t, err)
 	return w
 }

@@ -36,6 +36,7 @@ type Behaviour struct {
 	Latency time.Duration // before the answer
 	Reset   bool          // break the connection (HTTP/1.1: TCP RST, HTTP/2: RST_STREAM) instead of answering
 	Hang    bool          // never answer; ends when the client leaves or the server closes
+	Raw     string        // HTTP/1.1: these bytes instead of an answer, and then the connection's end
 
 	FailNext  int        // so many next calls get Failure
 	FailEvery int        // every k-th call gets Failure: 3 is the third, sixth, …
@@ -247,6 +248,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if b.Reset {
 		reset(w)
 	}
+	if b.Raw != "" {
+		s.write(w, r, b.Raw)
+	}
 	for k, v := range b.Headers {
 		w.Header().Set(k, v)
 	}
@@ -265,6 +269,20 @@ func (s *Server) wait(ctx context.Context, timer <-chan time.Time) bool {
 	case <-s.quit:
 	}
 	return false
+}
+
+// write puts bytes of no server's making on the connection and ends it. It does
+// not return.
+func (s *Server) write(w http.ResponseWriter, r *http.Request, raw string) {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err == nil {
+		_, err = buffered.WriteString(raw)
+		err = errors.Join(err, buffered.Flush(), conn.Close())
+	}
+	if err != nil {
+		s.log.Debug("raw answer", "path", r.URL.Path, "err", err)
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // reset breaks the connection. It does not return.

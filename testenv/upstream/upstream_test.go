@@ -105,6 +105,20 @@ func TestReset(t *testing.T) {
 	}
 }
 
+func TestRaw(t *testing.T) {
+	s, c := serve(t), client(t, false)
+	s.Set("/half", upstream.Behaviour{Raw: "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"})
+	resp, err := c.Post(s.URL("/half"), "text/plain", nil)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	require.Equal(t, "half", string(got))
+	s.Set("/noise", upstream.Behaviour{Raw: "noise\r\n\r\n"})
+	_, err = c.Post(s.URL("/noise"), "text/plain", nil)
+	require.ErrorContains(t, err, "malformed HTTP")
+}
+
 func TestHangAndLatency(t *testing.T) {
 	s, c := serve(t), client(t, false)
 	s.Set("/hang", upstream.Behaviour{Hang: true})

@@ -1,13 +1,19 @@
 package translate
 
 import (
+	"strings"
+
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	headersv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	upstreamcodecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	upstreamsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/seawall-mesh/seawall/controlplane/ir"
 )
@@ -52,7 +58,16 @@ func (b *builder) cluster(c ir.Cluster, assignment *endpointv3.ClusterLoadAssign
 				MinRetryConcurrency: u32(c.RetryBudget.MinConcurrency),
 			},
 		}}},
-		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpProtocolOptions: b.pack(protocolOptions(c.Protocol))},
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpProtocolOptions: b.pack(b.upstreamOptions(c))},
+	}
+	if c.TLS != nil {
+		out.TransportSocket = b.upstreamTLS(c)
+		if c.TLS.Digest != "" { // else Envoy would not read the file again
+			out.Metadata = caMetadata(c.TLS.Digest)
+		}
+	}
+	if c.HealthCheck != nil {
+		out.HealthChecks = []*corev3.HealthCheck{healthCheck(c)}
 	}
 	if c.DNS {
 		out.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
@@ -76,6 +91,84 @@ func (b *builder) cluster(c ir.Cluster, assignment *endpointv3.ClusterLoadAssign
 		}
 	}
 	return out
+}
+
+// upstreamOptions are the protocol and the filters that see each try.
+func (b *builder) upstreamOptions(c ir.Cluster) *upstreamsv3.HttpProtocolOptions {
+	out := protocolOptions(c.Protocol)
+	if filters := b.upstreamFilters(c.Name); len(filters) > 0 {
+		out.HttpFilters = append(filters, &hcmv3.HttpFilter{
+			Name:       "envoy.filters.http.upstream_codec",
+			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: b.pack(&upstreamcodecv3.UpstreamCodec{})},
+		})
+	}
+	return out
+}
+
+// upstreamFilters are those of one cluster, in the order in which a request
+// passes them.
+func (b *builder) upstreamFilters(cluster string) []*hcmv3.HttpFilter {
+	var filters []*hcmv3.HttpFilter
+	if b.retries(cluster) {
+		filters = append(filters, &hcmv3.HttpFilter{
+			Name:       triesFilter,
+			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: b.pack(&headersv3.HeaderMutation{})},
+		})
+	}
+	return filters
+}
+
+// retries reports whether a route to the cluster retries.
+func (b *builder) retries(cluster string) bool {
+	for _, host := range b.edge.VirtualHosts {
+		for _, r := range host.Routes {
+			if r.Cluster == cluster && r.Retry != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Two checks bring an endpoint back, three take it out; Envoy takes the first
+// one as it is.
+const (
+	healthyAfter   = 2
+	unhealthyAfter = 3
+	// healthTimeoutS bounds one check, and so does the interval.
+	healthTimeoutS = 2
+)
+
+func healthCheck(c ir.Cluster) *corev3.HealthCheck {
+	h := c.HealthCheck
+	out := &corev3.HealthCheck{
+		Interval: nanos(h.IntervalNS),
+		// Envoy would ask a cluster without traffic once a minute only.
+		NoTrafficInterval:  nanos(h.IntervalNS),
+		Timeout:            nanos(min(h.IntervalNS, healthTimeoutS*1_000_000_000)),
+		HealthyThreshold:   u32(healthyAfter),
+		UnhealthyThreshold: u32(unhealthyAfter),
+	}
+	if h.GRPC {
+		out.HealthChecker = &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{
+			ServiceName: strings.TrimPrefix(h.Path, "/"), Authority: h.Host,
+		}}
+		return out
+	}
+	codec := typev3.CodecClientType_HTTP1
+	if c.Protocol == ir.HTTP2 {
+		codec = typev3.CodecClientType_HTTP2
+	}
+	out.HealthChecker = &corev3.HealthCheck_HttpHealthCheck_{HttpHealthCheck: &corev3.HealthCheck_HttpHealthCheck{
+		Path: h.Path, Host: h.Host, CodecClientType: codec,
+	}}
+	return out
+}
+
+func caMetadata(digest string) *corev3.Metadata {
+	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+		FilterName: {Fields: map[string]*structpb.Value{"ca": structpb.NewStringValue(digest)}},
+	}}
 }
 
 func protocolOptions(p ir.Protocol) *upstreamsv3.HttpProtocolOptions {

@@ -172,12 +172,11 @@ func TestEnvoy(t *testing.T) {
 			require.Equal(t, "https://seawall-mesh.github.io/problems/"+c.slug, doc["type"])
 			require.InDelta(t, c.status, doc["status"], 0)
 			require.NotEmpty(t, doc["title"])
+			require.NotEmpty(t, doc["detail"])
 			require.Equal(t, c.retryable, doc["retryable"])
 			require.NotContains(t, a.body, "upstream", "nothing of Envoy's inside")
-			if a.status != 400 && a.status != 431 { // those break off before there is an id
-				require.NotEmpty(t, a.header.Get("X-Request-Id"))
-				require.Equal(t, a.header.Get("X-Request-Id"), doc["instance"])
-			}
+			require.NotEmpty(t, a.header.Get("X-Request-Id"))
+			require.Equal(t, a.header.Get("X-Request-Id"), doc["instance"])
 			require.Len(t, up.take(), c.calls)
 		})
 	}
@@ -214,7 +213,7 @@ func TestEnvoy(t *testing.T) {
 				require.Equal(t, []string{"500"}, values)
 			}
 			if strings.HasPrefix(name, "X-Envoy-") {
-				require.Contains(t, []string{"X-Envoy-Attempt-Count", "X-Envoy-External-Address"}, name, "%v", values)
+				require.Contains(t, []string{"X-Envoy-Attempt-Count", "X-Envoy-Expected-Rq-Timeout-Ms", "X-Envoy-External-Address"}, name, "%v", values)
 			}
 		}
 		require.NotEqual(t, "mine", seen[0].Header.Get("X-Request-Id"))
@@ -236,6 +235,7 @@ func TestEnvoy(t *testing.T) {
 		a := g.do(t, "GET", "payments.local", "/exact%2fx", nil)
 		require.Equal(t, 307, a.status)
 		require.Equal(t, "/exact/x", a.header.Get("Location"))
+		require.NotEmpty(t, a.header.Get("X-Request-Id"))
 		require.Empty(t, a.body)
 		require.Empty(t, up.take())
 	})

@@ -48,12 +48,9 @@ func (b *builder) listeners() []types.Resource {
 
 func (b *builder) listener(l ir.Listener, manager *anypb.Any) *listenerv3.Listener {
 	return &listenerv3.Listener{
-		Name:    l.Name,
-		Address: socketAddress(l.Address, l.Port),
-		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
-			Name:       "envoy.filters.network.http_connection_manager",
-			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: manager},
-		}}}},
+		Name:                          l.Name,
+		Address:                       socketAddress(l.Address, l.Port),
+		FilterChains:                  []*listenerv3.FilterChain{b.filterChain(l.TLS, manager)},
 		PerConnectionBufferLimitBytes: u32(connectionBufferBytes),
 		// With reuse_port a second data plane on the same port would be let in and
 		// silently get half of the connections; so it must fail to bind. The one
@@ -67,9 +64,27 @@ func (b *builder) listener(l ir.Listener, manager *anypb.Any) *listenerv3.Listen
 	}
 }
 
+// filterChain is named by the certificate's content: where that changes, the
+// files' names do not, and Envoy would not read them again. Connections of the
+// old chain are drained.
+func (b *builder) filterChain(t *ir.ListenerTLS, manager *anypb.Any) *listenerv3.FilterChain {
+	chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{{
+		Name:       "envoy.filters.network.http_connection_manager",
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: manager},
+	}}}
+	if t != nil {
+		chain.Name = t.Digest
+		chain.TransportSocket = b.downstreamTLS(t)
+	}
+	return chain
+}
+
 // connectionManager is the same for all listeners of the edge; the caller says
 // where its routes come from. filters stand before the router.
 func (b *builder) connectionManager(filters ...*hcmv3.HttpFilter) *hcmv3.HttpConnectionManager {
+	filters = append(b.probes(), append(filters, b.grpcStatus())...)
+	filters = append(filters, b.wrapFilters()...)
+	filters = append(filters, b.bodyLimit()...)
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix:  StatPrefix,
 		CodecType:   hcmv3.HttpConnectionManager_AUTO,
@@ -108,7 +123,7 @@ func (b *builder) connectionManager(filters ...*hcmv3.HttpFilter) *hcmv3.HttpCon
 
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{b.stripClientHeaders()},
 		LocalReplyConfig:              b.localReplies(),
-		AccessLog:                     []*accesslogv3.AccessLog{b.accessLog()},
+		AccessLog:                     []*accesslogv3.AccessLog{b.accessLog(), b.endSignal()},
 	}
 }
 
@@ -131,9 +146,9 @@ func (b *builder) router() *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{
 		Name: "envoy.filters.http.router",
 		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: b.pack(&routerv3.Router{
-			// x-envoy-upstream-service-time, -overloaded and the like tell a client
-			// about our inside. Timeout headers that the filter sets still work.
-			SuppressEnvoyHeaders: true,
+			// Off, for the router then tells each try how much time it has; what it
+			// tells clients with it is removed (insideHeaders).
+			SuppressEnvoyHeaders: false,
 		})},
 	}
 }

@@ -17,27 +17,29 @@ import (
 // is never passed on: it names our inside.
 type reply struct {
 	slug       string   // of filter/problem
+	wrapped    bool     // a service's own answer that is to be told as ours
 	flags      []string // any of these response flags; empty = asked by status
 	from, to   uint32   // statuses, both included; 0 = open
 	retryAfter int      // seconds; 0 = not said
-	grpcStatus int      // told gRPC callers; 0 = what Envoy makes of the status
 }
 
-// deadlineExceeded is a grpc-status. Envoy would make UNAVAILABLE of a timeout,
-// which clients try again.
-const deadlineExceeded = 4
+// requestID is the request's, or, where it broke off before it got one, a new
+// one.
+const requestID = `%COALESCE({"operators": [{"command": "REQ", "param": "X-REQUEST-ID"}, "UNIQUE_ID"]})%`
 
 // replies go from the particular to the general: flags first, since one status
 // has many causes. Of an answer with several flags the one that says most about
 // its end is listed first.
 var replies = []reply{
+	{slug: problem.UpstreamUnavailable, wrapped: true, from: 502, to: 504},
+	{slug: problem.UpstreamError, wrapped: true, from: 500},
 	{slug: problem.NoRoute, flags: []string{"NR"}},
 	{slug: problem.NoCluster, flags: []string{"NC"}},
 	{slug: problem.DNSFailure, flags: []string{"DF"}},
 	{slug: problem.Overflow, flags: []string{"UO"}, retryAfter: 1},
-	{slug: problem.Overload, flags: []string{"OM", "DO"}, retryAfter: 1},
+	{slug: problem.Overload, flags: []string{"OM", "DO", "UDO"}, retryAfter: 1},
 	{slug: problem.NoHealthyUpstream, flags: []string{"UH"}},
-	{slug: problem.Timeout, flags: []string{"UT"}, grpcStatus: deadlineExceeded},
+	{slug: problem.Timeout, flags: []string{"UT", "UMSDR", "DT"}},
 	{slug: problem.UpstreamProtocol, flags: []string{"UPE"}},
 	{slug: problem.ConnectFailure, flags: []string{"UF"}},
 	{slug: problem.UpstreamReset, flags: []string{"UC", "UR", "LR"}},
@@ -47,7 +49,7 @@ var replies = []reply{
 	{slug: problem.PayloadTooLarge, from: 413, to: 413},
 	{slug: problem.HeadersTooLarge, from: 431, to: 431},
 	{slug: problem.BadRequest, from: 400, to: 499},
-	{slug: problem.Timeout, from: 504, to: 504, grpcStatus: deadlineExceeded},
+	{slug: problem.Timeout, from: 504, to: 504},
 	{slug: problem.Internal, from: 500},
 }
 
@@ -56,20 +58,18 @@ var replies = []reply{
 // filter's are named seawall_…, and a plugin that names none has none.
 const ownReply = `!has(response.code_details) || response.code_details.startsWith("seawall_")`
 
+// wrappedReply is true for what custom_response made of a service's answer (see
+// wrapErrors): its detail is there, and empty.
+const wrappedReply = `has(response.code_details) && response.code_details == ""`
+
 // localReplies makes every answer of Envoy's a problem document, and for gRPC
-// callers, to whom the body is told as grpc-message, its title. Redirects stay
-// as they are.
+// callers, to whom the body is told as grpc-message, its title. Redirects get
+// the request's id alone.
 func (b *builder) localReplies() *hcmv3.LocalReplyConfig {
-	config := &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
-		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{
-			ExtensionFilter: &accesslogv3.ExtensionFilter{
-				Name: "envoy.access_loggers.extension_filters.cel",
-				ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{
-					TypedConfig: b.pack(&celv3.ExpressionFilter{Expression: ownReply}),
-				},
-			},
-		}},
-	}}}
+	config := &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
+		{Filter: b.holds(ownReply)},
+		{Filter: b.filter(reply{from: 300, to: 399}), HeadersToAdd: reply{}.headers()},
+	}}
 	for _, r := range replies {
 		kind, ok := problem.Lookup(r.slug)
 		if !ok {
@@ -78,16 +78,16 @@ func (b *builder) localReplies() *hcmv3.LocalReplyConfig {
 		}
 		config.Mappers = append(config.Mappers,
 			&hcmv3.ResponseMapper{
-				Filter:             allOf(grpcCaller(), r.filter()),
+				Filter:             allOf(grpcCaller(), b.filter(r)),
 				BodyFormatOverride: &corev3.SubstitutionFormatString{Format: textFormat(kind.Title)},
-				HeadersToAdd:       r.grpcHeaders(),
+				HeadersToAdd:       append(r.headers(), setHeader("grpc-status", fmt.Sprint(kind.GRPC))),
 			},
 			&hcmv3.ResponseMapper{
-				Filter: r.filter(),
+				Filter: b.filter(r),
 				BodyFormatOverride: &corev3.SubstitutionFormatString{
 					Format:          &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: r.document(b.edge.ProblemTypeBase, kind)},
 					ContentType:     problem.ContentType,
-					OmitEmptyValues: true, // a request that broke off early has no id
+					OmitEmptyValues: true,
 				},
 				HeadersToAdd: r.headers(),
 			})
@@ -95,44 +95,46 @@ func (b *builder) localReplies() *hcmv3.LocalReplyConfig {
 	return config
 }
 
-// document has the members of problem.Document.
+// document has the members of problem.Document. What happened is told as the
+// registry does: Envoy's own words name our inside.
 func (r reply) document(base string, kind problem.Type) *structpb.Struct {
 	doc := &structpb.Struct{Fields: map[string]*structpb.Value{
 		"type":      structpb.NewStringValue(base + kind.Slug),
 		"title":     structpb.NewStringValue(kind.Title),
 		"status":    structpb.NewStringValue("%RESPONSE_CODE%"), // becomes a number
-		"instance":  structpb.NewStringValue("%REQ(X-REQUEST-ID)%"),
+		"detail":    structpb.NewStringValue(kind.Meaning),
+		"instance":  structpb.NewStringValue("%RESP(X-REQUEST-ID)%"),
 		"retryable": structpb.NewBoolValue(kind.Retryable),
 	}}
-	if r.retryAfter > 0 {
+	switch {
+	case r.wrapped:
+		doc.Fields["retry_after"] = structpb.NewStringValue("%DYNAMIC_METADATA(" + wrapNamespace + ":" + retryAfterNum + ")%")
+	case r.retryAfter > 0:
 		doc.Fields["retry_after"] = structpb.NewNumberValue(float64(r.retryAfter))
 	}
 	return doc
 }
 
 func (r reply) headers() []*corev3.HeaderValueOption {
-	if r.retryAfter == 0 {
-		return nil
-	}
-	return []*corev3.HeaderValueOption{setHeader("retry-after", r.retryAfter)}
-}
-
-func (r reply) grpcHeaders() []*corev3.HeaderValueOption {
-	headers := r.headers()
-	if r.grpcStatus != 0 {
-		headers = append(headers, setHeader("grpc-status", r.grpcStatus))
+	headers := []*corev3.HeaderValueOption{setHeader("x-request-id", requestID)}
+	if r.retryAfter > 0 {
+		headers = append(headers, setHeader("retry-after", fmt.Sprint(r.retryAfter)))
 	}
 	return headers
 }
 
-func setHeader(name string, value int) *corev3.HeaderValueOption {
+func setHeader(name, value string) *corev3.HeaderValueOption {
 	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: name, Value: fmt.Sprint(value)},
+		Header:       &corev3.HeaderValue{Key: name, Value: value},
 		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 	}
 }
 
-func (r reply) filter() *accesslogv3.AccessLogFilter {
+func (b *builder) filter(r reply) *accesslogv3.AccessLogFilter {
+	if r.wrapped {
+		r.wrapped = false
+		return allOf(b.holds(wrappedReply), b.filter(r))
+	}
 	if len(r.flags) > 0 {
 		return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
 			ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: r.flags},
@@ -146,6 +148,18 @@ func (r reply) filter() *accesslogv3.AccessLogFilter {
 	default:
 		return allOf(statusFilter(accesslogv3.ComparisonFilter_GE, r.from), statusFilter(accesslogv3.ComparisonFilter_LE, r.to))
 	}
+}
+
+// holds is true where a CEL expression is.
+func (b *builder) holds(expression string) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{
+		ExtensionFilter: &accesslogv3.ExtensionFilter{
+			Name: "envoy.access_loggers.extension_filters.cel",
+			ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{
+				TypedConfig: b.pack(&celv3.ExpressionFilter{Expression: expression}),
+			},
+		},
+	}}
 }
 
 func statusFilter(op accesslogv3.ComparisonFilter_Op, status uint32) *accesslogv3.AccessLogFilter {
@@ -167,6 +181,12 @@ func grpcCaller() *accesslogv3.AccessLogFilter {
 func allOf(filters ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{
 		AndFilter: &accesslogv3.AndFilter{Filters: filters},
+	}}
+}
+
+func anyOf(filters ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_OrFilter{
+		OrFilter: &accesslogv3.OrFilter{Filters: filters},
 	}}
 }
 

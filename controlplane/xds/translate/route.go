@@ -1,26 +1,33 @@
 package translate
 
 import (
+	"maps"
 	"regexp"
-	"strconv"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/seawall-mesh/seawall/controlplane/ir"
 )
 
-// retryHostAttempts is how often a retry looks for an endpoint that it has not
-// tried yet, before it takes any.
-const retryHostAttempts = 3
+// insideHeaders tell a client about our inside. The router sets them because
+// what it tells the service (see deadlineHeader) comes with them.
+var insideHeaders = []string{"x-envoy-upstream-service-time", headerRateLimited}
+
+// retryHostAttempts is how often a retry draws an endpoint in search of one that
+// it has not tried yet, before it takes any. Of two endpoints each draw is an
+// even chance.
+const retryHostAttempts = 20
 
 func (b *builder) routeConfig() *routev3.RouteConfiguration {
 	out := &routev3.RouteConfiguration{
 		Name:                     RouteConfigName,
 		IgnorePortInHostMatching: true,
+		ResponseHeadersToRemove:  insideHeaders,
 	}
 	for _, vh := range b.edge.VirtualHosts {
 		host := &routev3.VirtualHost{
@@ -38,41 +45,64 @@ func (b *builder) routeConfig() *routev3.RouteConfiguration {
 }
 
 func (b *builder) route(r ir.Route) *routev3.Route {
-	out := &routev3.Route{Name: r.Name, Match: routeMatch(r.Match)}
+	out := &routev3.Route{Name: r.Name, Match: routeMatch(r.Match), TypedPerFilterConfig: map[string]*anypb.Any{}}
 	if r.Cluster == "" {
 		out.Action = &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: r.DirectStatus}}
+		if r.Probe {
+			out.TypedPerFilterConfig[FilterName] = b.pack(&routev3.FilterConfig{Disabled: true})
+			out.TypedPerFilterConfig[probeFilter] = b.pack(&routev3.FilterConfig{Config: &anypb.Any{}})
+		}
 		return out
+	}
+	if r.AnyBody && b.edge.HTTP.MaxBodyBytes > 0 {
+		out.TypedPerFilterConfig[bodyFilter] = b.pack(&routev3.FilterConfig{Disabled: true})
+	}
+	if r.WrapErrors {
+		maps.Copy(out.TypedPerFilterConfig, b.wrapErrors())
+	}
+	if r.GRPC {
+		out.TypedPerFilterConfig[grpcStatusFilter] = b.pack(&routev3.FilterConfig{Config: &anypb.Any{}})
 	}
 	action := &routev3.RouteAction{
 		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: r.Cluster},
 		Timeout:          nanos(r.TimeoutNS),
 		IdleTimeout:      nanos(r.IdleTimeoutNS),
 	}
-	if r.Retry != nil {
-		action.RetryPolicy = b.retryPolicy(r.Retry)
+	for _, protocol := range r.Upgrades {
+		action.UpgradeConfigs = append(action.UpgradeConfigs, &routev3.RouteAction_UpgradeConfig{UpgradeType: protocol})
+	}
+	if r.RewriteHost != "" {
+		action.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: r.RewriteHost}
+	}
+	if r.Rewrite != nil {
+		action.RegexRewrite = pathRewrite(r.Rewrite)
 	}
 	if r.PerTryTimeoutNS > 0 {
-		if action.RetryPolicy == nil {
-			action.RetryPolicy = &routev3.RetryPolicy{NumRetries: u32(0)} // no retry_on: the one try is bounded, too
-		}
+		action.RetryPolicy = &routev3.RetryPolicy{NumRetries: u32(0)} // no retry_on: the one try is bounded, too
+	}
+	if r.Retry != nil {
+		action.RetryPolicy = b.retryPolicy(r.Retry)
+		out.TypedPerFilterConfig[triesFilter] = b.pack(tries(r))
+	} else {
+		out.RequestHeadersToAdd = []*corev3.HeaderValueOption{deadlineHeader()}
+	}
+	if r.PerTryTimeoutNS > 0 {
 		action.RetryPolicy.PerTryTimeout = nanos(r.PerTryTimeoutNS)
 	}
 	out.Action = &routev3.Route_Route{Route: action}
-	if r.TimeoutNS > 0 {
-		out.RequestHeadersToAdd = []*corev3.HeaderValueOption{deadlineHeader(r.TimeoutNS)}
-	}
 	return out
 }
 
-// deadlineHeader tells the service how many ms it has. Where the filter knows
-// better (a caller's deadline, a wait in a queue) its own word stays; clients'
-// are gone by then.
-func deadlineHeader(timeoutNS int64) *corev3.HeaderValueOption {
-	const ms = 1_000_000
-	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: "x-seawall-deadline-ms", Value: strconv.FormatInt((timeoutNS+ms-1)/ms, 10)},
-		AppendAction: corev3.HeaderValueOption_ADD_IF_ABSENT,
+// pathRewrite works on the service's path, whatever a route of it matches.
+func pathRewrite(w *ir.PathRewrite) *matcherv3.RegexMatchAndSubstitute {
+	pattern, to := "^"+regexp.QuoteMeta(w.From), w.To
+	switch {
+	case w.From == "/" && w.To != "/":
+		to += "/"
+	case w.From != "/" && w.To == "/":
+		pattern += "/?"
 	}
+	return &matcherv3.RegexMatchAndSubstitute{Pattern: fullRegex(pattern), Substitution: to}
 }
 
 func routeMatch(m ir.RouteMatch) *routev3.RouteMatch {
@@ -160,7 +190,8 @@ func (b *builder) retryPolicy(r *ir.Retry) *routev3.RetryPolicy {
 			BaseInterval: nanos(r.BaseNS),
 			MaxInterval:  nanos(r.MaxNS),
 		},
-		RetriableStatusCodes: r.Statuses,
+		RetriableStatusCodes:    r.Statuses,
+		RetriableRequestHeaders: repeatable(r),
 		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
 			Name: "envoy.retry_host_predicates.previous_hosts",
 			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
@@ -181,6 +212,23 @@ func (b *builder) retryPolicy(r *ir.Retry) *routev3.RetryPolicy {
 	return out
 }
 
+// usableKey is an idempotency key: an empty one tells nothing.
+const usableKey = ".+"
+
+// repeatable are the requests that may be tried again: one of these must hold,
+// as the router gets them. So a request without a key is sent once, whatever
+// became of the filter that should have made one.
+func repeatable(r *ir.Retry) []*routev3.HeaderMatcher {
+	var one []*routev3.HeaderMatcher
+	if len(r.Methods) > 0 {
+		one = append(one, methodMatch(r.Methods))
+	}
+	if r.KeyHeader != "" {
+		one = append(one, headerString(r.KeyHeader, regexMatch(usableKey)))
+	}
+	return one
+}
+
 // retryOn are Envoy's words. Its own "5xx" is never among them: that one
 // retries resets and timeouts as well.
 func retryOn(r *ir.Retry) []string {
@@ -194,5 +242,5 @@ func retryOn(r *ir.Retry) []string {
 	if len(r.Statuses) > 0 {
 		words = append(words, "retriable-status-codes")
 	}
-	return words
+	return append(words, r.GRPC...)
 }

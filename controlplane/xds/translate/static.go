@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/seawall-mesh/seawall/controlplane/ir"
 )
@@ -35,6 +36,13 @@ func Static(edge ir.Edge, m Module, c StaticConfig) (*bootstrapv3.Bootstrap, err
 	out := &bootstrapv3.Bootstrap{
 		Node:            &corev3.Node{Id: edge.Name + "-static", Cluster: edge.Name},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{},
+		// As in package envoy: Envoy's own bound refuses what policies may have.
+		LayeredRuntime: &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+			Name: "seawall",
+			LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: map[string]*structpb.Value{
+				"re2.max_program_size.error_level": structpb.NewNumberValue(100_000),
+			}}},
+		}}},
 	}
 	if c.AdminAddress != "" {
 		out.Admin = &bootstrapv3.Admin{Address: socketAddress(c.AdminAddress, c.AdminPort)}

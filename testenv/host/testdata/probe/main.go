@@ -27,17 +27,18 @@ func init() {
 
 // What lives as long as the VM.
 var (
-	events   []string
-	count    int
-	plugins  int
-	config   = map[uint32]string{}
-	pinned   []([]byte)
-	onAnswer string
-	ballast  [][]byte
-	held     []uint32 // contexts that paused, oldest first
-	uid      string   // of this VM
-	metrics  = map[string]uint32{}
-	stopBody = map[uint32]bool{}
+	events    []string
+	count     int
+	plugins   int
+	config    = map[uint32]string{}
+	pinned    []([]byte)
+	onAnswer  string
+	ballast   [][]byte
+	held      []uint32 // contexts that paused, oldest first
+	uid       string   // of this VM
+	metrics   = map[string]uint32{}
+	stopBody  = map[uint32]bool{}
+	onDeletes = map[uint32]string{} // what to run when a stream is over
 )
 
 func note(s string) { events = append(events, s) }
@@ -111,6 +112,9 @@ func onConfigure(ctx, size uint32) uint32 {
 func onRequestHeaders(ctx, n, eos uint32) uint32 {
 	pinned = nil
 	cmd, _ := header(0, "x-cmd")
+	if later, st := header(0, "x-cmd-delete"); st == "ok" {
+		onDeletes[ctx] = later
+	}
 	var action uint32
 	var out []string
 	for _, line := range strings.Split(cmd, ";") {
@@ -155,6 +159,14 @@ func onResponseHeaders(ctx, n, eos uint32) uint32 {
 	return 0
 }
 
+//go:wasmexport proxy_on_response_trailers
+func onResponseTrailers(ctx, n uint32) uint32 {
+	if status, st := header(3, "grpc-status"); st == "ok" {
+		logText(2, "trailers: "+status)
+	}
+	return 0
+}
+
 //go:wasmexport proxy_on_log
 func onLog(ctx uint32) {
 	note("log " + id(ctx))
@@ -176,7 +188,15 @@ func onDone(ctx uint32) uint32 {
 }
 
 //go:wasmexport proxy_on_delete
-func onDelete(ctx uint32) { note("delete " + id(ctx)) }
+func onDelete(ctx uint32) {
+	note("delete " + id(ctx))
+	for _, line := range strings.Split(onDeletes[ctx], ";") {
+		if line = strings.TrimSpace(line); line != "" {
+			logText(2, "delete: "+run(ctx, line))
+		}
+	}
+	delete(onDeletes, ctx)
+}
 
 //go:wasmexport proxy_on_tick
 func onTick(ctx uint32) {

@@ -1,0 +1,110 @@
+//go:build linux
+
+package e2e
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-mesh/seawall/testenv/upstream"
+)
+
+// TestTimeouts: which limit ends a request, as what, and that streams are left
+// alone.
+func TestTimeouts(t *testing.T) {
+	t.Parallel()
+	service := newUpstream(t)
+	const body = ", body: 600ms"
+	u := startUp(t, upConfig{policy: shop{endpoints: []string{service.Addr()}, routes: []route{
+		{name: "request", timeout: "300ms" + body},
+		{name: "try", timeout: "10s, perTry: 300ms" + body},
+		{name: "least", timeout: "10s, perTry: 5s, deadlineHeader: " + headerPatience + body},
+		{name: "idle", timeout: "0s, idle: 300ms" + body},
+		{name: "poll", timeout: "0s, idle: 0s" + body},
+		{name: "body", timeout: "10s" + body},
+	}}.yaml()})
+	hang := upstream.Behaviour{Hang: true}
+	cases := []struct {
+		name, path  string
+		header      http.Header
+		service     upstream.Behaviour
+		status      int
+		problem     string
+		outcome     string
+		least, most time.Duration
+	}{
+		{"the request's", "/request", nil, hang, 504, "timeout", "timeout", 290 * time.Millisecond, 2 * time.Second},
+		{"of the one try", "/try", nil, hang, 504, "timeout", "timeout", 290 * time.Millisecond, 2 * time.Second},
+		{"the shortest of three", "/least", patience("200"), hang, 504, "timeout", "timeout", 190 * time.Millisecond, 2 * time.Second},
+		{"no byte for too long", "/idle", nil, hang, 504, "timeout", "timeout", 290 * time.Millisecond, 2 * time.Second},
+		{"a long poll", "/poll", nil, upstream.Behaviour{Latency: 1500 * time.Millisecond}, 200, "", "ok", 1500 * time.Millisecond, 10 * time.Second},
+	}
+	want := tally{}
+	for _, tc := range cases {
+		service.Set(tc.path, tc.service)
+		want[tc.path[1:]+" "+tc.outcome]++
+	}
+	t.Run("ended by", func(t *testing.T) {
+		for _, tc := range cases {
+			t.Run(tc.name, func(t *testing.T) {
+				t.Parallel()
+				c := newCaller(t, u.listen)
+				started := time.Now()
+				a, err := c.try(tc.path, tc.header)
+				took := time.Since(started)
+				require.NoError(t, err)
+				require.Equal(t, tc.status, a.status)
+				if tc.problem != "" {
+					require.Equal(t, typeBase+tc.problem, a.problem.Type)
+				}
+				require.GreaterOrEqual(t, took, tc.least)
+				require.Less(t, took, tc.most)
+			})
+		}
+		// A client that does not send what it announced.
+		t.Run("a body that does not come", func(t *testing.T) {
+			t.Parallel()
+			started := time.Now()
+			a := sendRaw(t, u.listen, "POST /body HTTP/1.1\r\nhost: "+shopHost+"\r\ncontent-length: 10\r\n\r\nhalf")
+			require.Equal(t, 408, a.status)
+			require.GreaterOrEqual(t, time.Since(started), 590*time.Millisecond)
+			require.Contains(t, a.body, typeBase+"request-timeout")
+		})
+		t.Run("a body that comes too slowly", func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("tcp", u.listen)
+			require.NoError(t, err)
+			defer conn.Close()
+			require.NoError(t, conn.SetDeadline(time.Now().Add(soon)))
+			started := time.Now()
+			_, err = io.WriteString(conn, "POST /body/slow HTTP/1.1\r\nhost: "+shopHost+"\r\ncontent-length: 1000\r\n\r\n")
+			require.NoError(t, err)
+			go func() { // a byte now and then, so that it is never idle
+				tick := time.NewTicker(50 * time.Millisecond)
+				defer tick.Stop()
+				for range tick.C {
+					if _, err := conn.Write([]byte("x")); err != nil {
+						return
+					}
+				}
+			}()
+			status := make([]byte, len("HTTP/1.1 408"))
+			_, err = io.ReadFull(conn, status)
+			require.NoError(t, err)
+			require.Equal(t, "HTTP/1.1 408", string(status))
+			require.GreaterOrEqual(t, time.Since(started), 590*time.Millisecond)
+		})
+	})
+	want["body 4xx"] = 2
+	for _, r := range service.Records() {
+		if r.Path == "/poll" || r.Path == "/idle" {
+			require.Empty(t, r.Headers.Get(headerLeft), "a request without a limit has no deadline")
+		}
+	}
+	u.awaitOutcomes(want)
+}
