@@ -43,7 +43,7 @@ static_resources:
             virtual_hosts:
             - name: bench
               domains: ["*"]
-              routes: [{name: bench/r50, match: {prefix: /}, route: {cluster: upstream}}]
+              routes: [{name: bench/r50, match: {prefix: /}, route: {cluster: upstream}{routeHeaders}}]
           http_filters:{filters}
           - name: envoy.filters.http.router
             typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
@@ -67,6 +67,10 @@ const endSignalLog = `
               "@type": type.googleapis.com/envoy.extensions.access_loggers.stats.v3.Config
               stat_prefix: wasmcustom
               counters: [{stat: {name: seawall.other_ends}, value_fixed: 1}]`
+
+// deadlineHeaders hands on what is left of the time, as every route of ours
+// does.
+const deadlineHeaders = `, request_headers_to_add: [{append_action: OVERWRITE_IF_EXISTS_OR_ADD, header: {key: x-seawall-deadline-ms, value: "%REQ(x-envoy-expected-rq-timeout-ms)%"}}]`
 
 // queueLimits are Envoy's own way to say 5 at once and 10 waiting.
 const queueLimits = `

@@ -27,6 +27,8 @@ type variant struct {
 	name    string
 	filters string // HTTP filters before the router, as YAML list items
 	plan    string // hash of the filter's plan, "": no filter of ours
+	// deadline: the router hands on what is left of the time.
+	deadline bool
 }
 
 // cpu prints the CPU time per request of Envoy with the filter as a ratio to

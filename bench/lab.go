@@ -191,15 +191,18 @@ func (l *lab) seawall(g guards) (variant, error) {
 	if err != nil {
 		return variant{}, fmt.Errorf("plan of %s: %w", name, err)
 	}
-	return variant{name, fmt.Sprintf(wasmFilter, strconv.Quote(string(text)), l.wasmSHA, l.wasmPath), plan.Hash}, nil
+	return variant{name, fmt.Sprintf(wasmFilter, strconv.Quote(string(text)), l.wasmSHA, l.wasmPath), plan.Hash, g.deadline}, nil
 }
 
 func (l *lab) start(ctx context.Context, v variant) (*process, error) {
-	log := ""
+	log, headers := "", ""
 	if v.plan != "" {
 		log = endSignalLog
 	}
-	config := strings.NewReplacer("{accessLog}", log, "{filters}", v.filters, "{limits}", "", "{upstreamPort}", port(l.upstream.listen), "{sinkPort}", port(l.sink.address)).Replace(edgeConfig)
+	if v.deadline {
+		headers = deadlineHeaders
+	}
+	config := strings.NewReplacer("{accessLog}", log, "{routeHeaders}", headers, "{filters}", v.filters, "{limits}", "", "{upstreamPort}", port(l.upstream.listen), "{sinkPort}", port(l.sink.address)).Replace(edgeConfig)
 	return l.startConfig(ctx, regexp.MustCompile(`\W+`).ReplaceAllString(v.name, "-"), config)
 }
 

@@ -6,6 +6,7 @@
 //	go run ./bench -quick     # likewise, so briefly that it only shows that it runs
 //	go run ./bench engine     # ns per step of the breaker, against two Go libraries
 //	go run ./bench queue      # a pool with a queue, against Envoy's own connection queue
+//	go run ./bench storm      # retries against a service that is down, against Envoy's alone
 //	go run ./bench cpu        # CPU per request with the filter, against the same Envoy without it
 //	go run ./bench memory     # resident memory, likewise
 //	go run ./bench edit       # from saving a policy file to its effect in Envoy
@@ -49,14 +50,14 @@ func main() {
 }
 
 func run(ctx context.Context, names []string) error {
-	all := []bench{{"engine", engine}, {"queue", queue}, {"cpu", cpu}, {"memory", memory}, {"edit", edit}}
+	all := []bench{{"engine", engine}, {"queue", queue}, {"storm", storm}, {"cpu", cpu}, {"memory", memory}, {"edit", edit}}
 	e := full
 	if i := slices.Index(names, "-quick"); i >= 0 {
 		e, names = quick, slices.Delete(names, i, i+1)
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(all, func(b bench) bool { return b.name == name }) {
-			return fmt.Errorf("no benchmark %q: there are engine, queue, cpu, memory and edit", name)
+			return fmt.Errorf("no benchmark %q: there are engine, queue, storm, cpu, memory and edit", name)
 		}
 	}
 	if load, busy := machineIsBusy(); busy {

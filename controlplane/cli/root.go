@@ -59,7 +59,7 @@ Start with:  seawall demo        see it protect a payment service
 	)
 	root.AddCommand(
 		newUp(env), newDemo(env),
-		newValidate(env), newRender(env),
+		newValidate(env), newExplain(env), newRender(env),
 		newStatus(env), newNodes(env), newBreakers(env), newPools(env), newTraffic(env), newSLO(env), newAudit(env),
 		newVersion(env),
 	)

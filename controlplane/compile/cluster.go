@@ -22,7 +22,7 @@ const (
 	defaultBudgetConcurrency = 3
 )
 
-func compileCluster(s served, set *policy.Set, opt Options) (ir.Cluster, error) {
+func compileCluster(s served, opt Options) (ir.Cluster, error) {
 	spec := s.service.Spec
 	if strings.HasPrefix(s.name(), reservedPrefix) {
 		return ir.Cluster{}, errors.New(`names that begin with "seawall-" are taken by Seawall's own clusters`)
@@ -67,7 +67,6 @@ func compileCluster(s served, set *policy.Set, opt Options) (ir.Cluster, error) 
 		if t.CA == policy.SystemCA {
 			c.TLS.CAFile = cmp.Or(opt.SystemCA, DefaultSystemCA)
 		}
-		c.TLS.Digest = set.Files[c.TLS.CAFile]
 	}
 	if h := spec.HealthCheck; h != nil {
 		c.HealthCheck = &ir.HealthCheck{
@@ -76,6 +75,7 @@ func compileCluster(s served, set *policy.Set, opt Options) (ir.Cluster, error) 
 		}
 	}
 	if s.policy != nil {
+		c.Attempts = slices.ContainsFunc(s.policy.Spec.Routes, s.countsAttempts)
 		b := s.policy.Spec.RetryBudget
 		c.RetryBudget = ir.RetryBudget{PercentPPM: int64(b.Percent), MinConcurrency: uint32(b.MinConcurrency)}
 	}

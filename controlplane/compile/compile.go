@@ -151,7 +151,7 @@ func compileEdge(set *policy.Set, e policy.Edge, base string, opt Options) (ir.E
 			Name:    fmt.Sprintf("%s-%s-%d", e.Metadata.Name, l.Address, l.Port),
 			Address: l.Address,
 			Port:    uint32(l.Port),
-			TLS:     listenerTLS(l.TLS, set),
+			TLS:     listenerTLS(l.TLS),
 		})
 	}
 	slices.SortFunc(edge.Listeners, func(a, b ir.Listener) int {
@@ -161,7 +161,7 @@ func compileEdge(set *policy.Set, e policy.Edge, base string, opt Options) (ir.E
 		return int(a.Port) - int(b.Port)
 	})
 	for _, s := range services {
-		cluster, err := compileCluster(s, set, opt)
+		cluster, err := compileCluster(s, opt)
 		if err != nil {
 			return ir.Edge{}, fmt.Errorf("service %s: %w", s.name(), err)
 		}
@@ -223,9 +223,9 @@ func bodyTimeout(services []served) int64 {
 	return int64(cmp.Or(longest, policy.EdgeBodyTime)) // an edge without services answers 404
 }
 
-func listenerTLS(t *policy.ListenerTLS, set *policy.Set) *ir.ListenerTLS {
+func listenerTLS(t *policy.ListenerTLS) *ir.ListenerTLS {
 	if t == nil {
 		return nil
 	}
-	return &ir.ListenerTLS{CertFile: t.CertFile, KeyFile: t.KeyFile, Digest: set.Files[t.CertFile] + set.Files[t.KeyFile]}
+	return &ir.ListenerTLS{CertFile: t.CertFile, KeyFile: t.KeyFile}
 }

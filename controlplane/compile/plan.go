@@ -98,10 +98,29 @@ func planRoutes(s served, opt Options) ([]contract.Route, error) {
 			route.Pool = r.Pool
 			route.DeadlineHeader = r.Timeout.DeadlineHeader
 			route.TimeoutNS = int64(r.Timeout.Request)
+			if s.countsAttempts(*r) {
+				route.Attempts = &contract.Attempts{PerTryNS: int64(r.Timeout.PerTry)}
+			}
+		}
+		retry, err := compileRetry(r, r.Match.Methods, grpc)
+		if err != nil {
+			return nil, fmt.Errorf("route %s: %w", r.Name, err)
+		}
+		if retry != nil {
+			route.Retries = retry.Retries
+			if r.Retry.Idempotency != nil && r.Retry.Idempotency.Generate && s.guarded() {
+				route.KeyHeader = strings.ToLower(retry.KeyHeader)
+			}
 		}
 		routes = append(routes, route)
 	}
 	return routes, nil
+}
+
+// countsAttempts reports whether each try of a route's requests counts for its
+// breaker. Without a breaker, or without retries, the edge sees all there is.
+func (s served) countsAttempts(r policy.Route) bool {
+	return s.guarded() && r.Breaker != nil && r.Retry != nil && r.Retry.Attempts > 1
 }
 
 // guarded reports whether the guards of the service's policy act. Shadow mode

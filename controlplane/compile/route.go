@@ -105,7 +105,7 @@ func compileRoute(b binding, r *policy.Route, match ir.RouteMatch) (ir.Route, er
 	upgrades := slices.Compact(slices.Sorted(slices.Values(r.Upgrades)))
 	return b.rewritten(ir.Route{
 		Name: b.name() + "/" + r.Name, Match: match, Cluster: b.name(),
-		TimeoutNS: b.allowed(r), IdleTimeoutNS: int64(r.Timeout.Idle), PerTryTimeoutNS: int64(r.Timeout.PerTry),
+		TimeoutNS: b.allowed(r), IdleTimeoutNS: b.idle(r), PerTryTimeoutNS: int64(r.Timeout.PerTry),
 		Retry: retry, Upgrades: upgrades, GRPC: b.grpc(),
 		AnyBody: len(upgrades) > 0 || r.Timeout.Request == 0 && b.grpc(),
 		// Only there does the filter heed the caller's grpc-timeout; elsewhere it
@@ -125,6 +125,24 @@ func (b binding) allowed(r *policy.Route) int64 {
 		return pool
 	}
 	return request
+}
+
+// strandedNS is how long after its time a waiting request is let go of by
+// Envoy, where the filter has not done so.
+const strandedNS = 5_000_000_000
+
+// idle is how long a request may be silent. A VM that traps leaves its waiters
+// paused, and nothing but this ends them: a request that waits or runs has no
+// business to be silent for longer than it may take. Streams may be.
+func (b binding) idle(r *policy.Route) int64 {
+	idle, most := int64(r.Timeout.Idle), b.allowed(r)
+	if r.Pool == "" || !b.guarded() || b.grpc() || len(r.Upgrades) > 0 || most == 0 {
+		return idle
+	}
+	if idle == 0 || most+strandedNS < idle {
+		return most + strandedNS
+	}
+	return idle
 }
 
 // rewritten adds what the service's rewrite says.

@@ -18,6 +18,10 @@ const (
 	chargePath  = "/v1/charges"
 	refundPath  = "/v1/refunds"
 	paymentPath = "/v1/payments"
+
+	transferPath = "/v1/transfers"
+	reportPath   = "/v1/reports"
+	perTry       = 400 * time.Millisecond // of transfer
 )
 
 // world is what the acts are played in.
@@ -33,7 +37,7 @@ type world struct {
 // play runs the acts in order and sums up.
 func (w *world) play(ctx context.Context) error {
 	start := time.Now()
-	for _, act := range []func(context.Context) error{w.allIsWell, w.providerDown, w.providerBack, w.glitches, w.edit, w.budget} {
+	for _, act := range []func(context.Context) error{w.allIsWell, w.providerDown, w.providerBack, w.glitches, w.duplicates, w.slow, w.deadline, w.reports, w.edit, w.budget} {
 		if err := act(ctx); err != nil {
 			return err
 		}
@@ -147,6 +151,112 @@ func (w *world) glitches(ctx context.Context) error {
 	w.saw("upstream", "%d calls, of which %d were cut off", seen(), seen()-as.ok())
 	w.check(as.ok() == 60, "the client saw no glitch")
 	w.check(seen() > 60 && seen() <= 80, "each glitch cost one more try, and no more")
+	return nil
+}
+
+func (w *world) duplicates(ctx context.Context) error {
+	w.begin("Answers get lost on the way back",
+		"Every fourth transfer is carried out, and then the connection breaks: nobody knows. The edge gives each transfer a key and sends it again; the provider knows the key, and moves the money once. A client that brings a key of its own and presses twice is charged once, too.")
+	charged := upstream.Behaviour{Status: http.StatusCreated, Ledger: true, FailEvery: 4, Failure: &upstream.Behaviour{Ledger: true, Reset: true}}
+	w.up.Set(transferPath, charged)
+	seen, before := w.since(transferPath), len(w.up.Charges())
+	as, err := w.client.calls(ctx, 30, http.MethodPost, transferPath)
+	if err != nil {
+		return err
+	}
+	calls := seen()
+	w.up.Set(transferPath, upstream.Behaviour{Status: http.StatusCreated, Ledger: true})
+	twice, err := w.client.calls(ctx, 2, http.MethodPost, transferPath, "Idempotency-Key", "order-4711")
+	if err != nil {
+		return err
+	}
+	ledger := w.up.Charges()[before:]
+	keyless := 0
+	for _, c := range ledger {
+		if c.Key == "" {
+			keyless++
+		}
+	}
+	own := ledger[len(ledger)-1]
+	w.saw("client", "%s; and twice with the key order-4711: %s", as, twice)
+	w.saw("upstream", "%d calls for 30 transfers, and %d charges in the ledger", calls, len(ledger)-1)
+	w.check(as.ok() == 30 && calls > 30, "the client saw no glitch, though %d answers were lost", calls-30)
+	w.check(len(ledger) == 31 && keyless == 0, "each transfer was charged once, by its key")
+	w.check(twice.ok() == 2 && own.Key == "order-4711" && own.Calls == 2, "the client's own key was kept: one charge for two clicks")
+	return nil
+}
+
+func (w *world) slow(ctx context.Context) error {
+	w.begin("The provider is slow, now and then",
+		"Every third transfer would take three seconds. A try may take 0.4 s: then Envoy gives it up and asks again, with the same key.")
+	w.up.Set(transferPath, upstream.Behaviour{Status: http.StatusCreated, Ledger: true, FailEvery: 3, Failure: &upstream.Behaviour{Status: http.StatusCreated, Ledger: true, Latency: 3 * time.Second}})
+	seen, before := w.since(transferPath), len(w.up.Charges())
+	as, err := w.client.calls(ctx, 12, http.MethodPost, transferPath)
+	if err != nil {
+		return err
+	}
+	charges := len(w.up.Charges()) - before
+	w.saw("client", "%s, the slowest took %s", as, as.slowest())
+	w.saw("upstream", "%d calls, %d charges", seen(), charges)
+	w.check(as.ok() == 12 && seen() > 12 && charges == 12, "each transfer was made, once")
+	w.check(as.slowest() >= perTry && as.slowest() < 3*time.Second, "nobody waited the three seconds")
+	return nil
+}
+
+func (w *world) deadline(ctx context.Context) error {
+	w.begin("A caller that has no time",
+		"It says in x-deadline-ms how long it still waits. One whose time is over is answered without a call; another's call is cut off when its time ends, and the provider is told how much there is.")
+	w.up.Set(transferPath, upstream.Behaviour{Status: http.StatusCreated, Latency: 3 * time.Second})
+	seen := w.since(transferPath)
+	spent, err := w.client.calls(ctx, 5, http.MethodPost, transferPath, "x-deadline-ms", "0")
+	if err != nil {
+		return err
+	}
+	spentCalls := seen()
+	short, err := w.client.calls(ctx, 1, http.MethodPost, transferPath, "x-deadline-ms", "200")
+	if err != nil {
+		return err
+	}
+	w.up.Set(transferPath, upstream.Behaviour{Status: http.StatusCreated, Ledger: true})
+	told := ""
+	if records := w.up.Records(); len(records) > 0 {
+		told = records[len(records)-1].Headers.Get("x-seawall-deadline-ms")
+	}
+	ms, err := strconv.Atoi(told)
+	w.saw("client", "%s without time; with 0.2 s: %s after %s", spent, short, short.slowest())
+	w.saw("upstream", "%d calls for the five without time; the other said it had %s ms", spentCalls, told)
+	w.check(len(spent.decided("deadline")) == 5 && spentCalls == 0, "who has no time left costs the provider nothing")
+	w.check(short[0].status == http.StatusGatewayTimeout && short.slowest() < 2*time.Second, "a call ends with its caller's time, not with the policy's")
+	w.check(err == nil && ms > 0 && ms <= 200, "the provider knew its time")
+	return nil
+}
+
+func (w *world) reports(ctx context.Context) error {
+	w.begin("Analytics is down",
+		"Reports hang, and forty people ask for one. Five calls are under way and five wait a second; the rest are told at once. Payments go on next door.")
+	w.up.Set(reportPath, upstream.Behaviour{Status: http.StatusOK, Latency: 2 * time.Second})
+	seen := w.since(reportPath)
+	type result struct {
+		as  answers
+		err error
+	}
+	reports := make(chan result, 1)
+	go func() {
+		as, err := w.client.together(ctx, 40, http.MethodGet, reportPath+"/daily")
+		reports <- result{as, err}
+	}()
+	payments, err := w.client.calls(ctx, 30, http.MethodGet, paymentPath+"/42")
+	got := <-reports
+	w.up.Set(reportPath, upstream.Behaviour{Status: http.StatusOK})
+	if err := errors.Join(err, got.err); err != nil {
+		return err
+	}
+	w.saw("client", "reports: %s", got.as)
+	w.saw("", "payments meanwhile: %s, median %s", payments, payments.median())
+	w.saw("upstream", "%d reports", seen())
+	w.check(got.as.ok() == 5 && seen() == 5, "the pool of five let five in")
+	w.check(len(got.as.decided("bulkhead-full")) == 30 && len(got.as.decided("bulkhead-timeout")) == 5, "thirty were refused at once, five after they had waited")
+	w.check(payments.ok() == 30, "no payment was touched")
 	return nil
 }
 

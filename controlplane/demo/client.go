@@ -3,11 +3,13 @@ package demo
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -34,7 +36,7 @@ type answer struct {
 	took       time.Duration
 }
 
-func (c *client) call(ctx context.Context, method, path string) (answer, error) {
+func (c *client) call(ctx context.Context, method, path string, headers ...string) (answer, error) {
 	var body io.Reader
 	if method == http.MethodPost {
 		body = strings.NewReader(`{"amount":4200,"currency":"EUR"}`)
@@ -44,6 +46,9 @@ func (c *client) call(ctx context.Context, method, path string) (answer, error) 
 		return answer{}, err
 	}
 	req.Host = host
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
 	start := time.Now()
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -67,17 +72,28 @@ func (c *client) call(ctx context.Context, method, path string) (answer, error) 
 	return a, nil
 }
 
-// calls makes n calls, one after another.
-func (c *client) calls(ctx context.Context, n int, method, path string) (answers, error) {
+// calls makes n calls, one after another. headers are names and values in turn.
+func (c *client) calls(ctx context.Context, n int, method, path string, headers ...string) (answers, error) {
 	out := make(answers, 0, n)
 	for range n {
-		a, err := c.call(ctx, method, path)
+		a, err := c.call(ctx, method, path, headers...)
 		if err != nil {
 			return out, err
 		}
 		out = append(out, a)
 	}
 	return out, nil
+}
+
+// together makes n calls at once.
+func (c *client) together(ctx context.Context, n int, method, path string) (answers, error) {
+	out, errs := make(answers, n), make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { out[i], errs[i] = c.call(ctx, method, path) })
+	}
+	wg.Wait()
+	return out, errors.Join(errs...)
 }
 
 type answers []answer
@@ -94,14 +110,25 @@ func (as answers) count(match func(answer) bool) int {
 
 func (as answers) ok() int { return as.count(func(a answer) bool { return a.status < 300 }) }
 
-func (as answers) refused() answers {
+func (as answers) refused() answers { return as.decided("breaker-open") }
+
+// decided are those with a decision of the filter's.
+func (as answers) decided(decision string) answers {
 	var out answers
 	for _, a := range as {
-		if a.decision == "breaker-open" {
+		if a.decision == decision {
 			out = append(out, a)
 		}
 	}
 	return out
+}
+
+func (as answers) slowest() time.Duration {
+	var slowest time.Duration
+	for _, a := range as {
+		slowest = max(slowest, a.took)
+	}
+	return slowest.Round(time.Millisecond)
 }
 
 func (as answers) median() time.Duration {

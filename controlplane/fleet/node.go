@@ -9,6 +9,7 @@ type Kind string
 const (
 	CDS  Kind = "CDS"
 	EDS  Kind = "EDS"
+	SDS  Kind = "SDS"
 	LDS  Kind = "LDS"
 	RDS  Kind = "RDS"
 	ECDS Kind = "ECDS"

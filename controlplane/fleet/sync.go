@@ -138,7 +138,7 @@ func (e *entry) state(now time.Time, resources map[Kind]Resource) (State, string
 		return StateDisconnected, "no xDS stream"
 	}
 	stale := ""
-	for _, k := range []Kind{CDS, EDS, LDS, RDS, ECDS} {
+	for _, k := range []Kind{CDS, EDS, SDS, LDS, RDS, ECDS} {
 		r, ok := resources[k]
 		switch {
 		case !ok:

@@ -49,9 +49,6 @@ type Listener struct {
 type ListenerTLS struct {
 	CertFile string `json:"certFile"`
 	KeyFile  string `json:"keyFile"`
-	// Digest changes with the files' content, so that Envoy reads them again;
-	// "" = unknown.
-	Digest string `json:"digest,omitempty"`
 }
 
 // VirtualHost is what is served under some domains. Of several virtual hosts
@@ -185,6 +182,7 @@ type Cluster struct {
 
 	RetryBudget RetryBudget `json:"retryBudget"`
 	Outlier     *Outlier    `json:"outlier,omitempty"`
+	Attempts    bool        `json:"attempts,omitempty"` // the filter sees each try, in its attempt role
 
 	TLS         *UpstreamTLS `json:"tls,omitempty"` // nil = plain text
 	HealthCheck *HealthCheck `json:"healthCheck,omitempty"`
@@ -192,9 +190,8 @@ type Cluster struct {
 
 // UpstreamTLS is TLS towards a cluster, always verified.
 type UpstreamTLS struct {
-	CAFile     string `json:"caFile"`           // PEM, beside Envoy
-	Digest     string `json:"digest,omitempty"` // changes with the file's content; "" = unknown
-	ServerName string `json:"serverName"`       // SNI, and what the certificate must name
+	CAFile     string `json:"caFile"`     // PEM, beside Envoy
+	ServerName string `json:"serverName"` // SNI, and what the certificate must name
 }
 
 // HealthCheck asks each upstream whether it is well.

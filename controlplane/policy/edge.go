@@ -39,8 +39,9 @@ type Listener struct {
 }
 
 // ListenerTLS is the certificate that a listener shows: PEM files beside the
-// Envoy, relative names being taken from the policy file's folder. Where they
-// change, connections move to the new ones.
+// Envoy, relative names being taken from the policy file's folder. Envoy
+// takes new ones once they are renamed into place, as cert-manager and
+// Kubernetes do it; connections keep the one that they began with.
 type ListenerTLS struct {
 	CertFile string `json:"certFile" policy:"required"`
 	KeyFile  string `json:"keyFile" policy:"required"`

@@ -36,8 +36,8 @@ spec: {listeners: [{port: 8443, tls: {certFile: CERT, keyFile: KEY}}]}
 ---
 `
 
-// TestCertificateFiles: what listeners and services name is looked at when the
-// policy is loaded, and the set tells its content apart.
+// TestCertificateFiles: what listeners name is looked at when the policy is
+// loaded.
 func TestCertificateFiles(t *testing.T) {
 	t.Parallel()
 	cert, key := pair(t)
@@ -75,27 +75,7 @@ func TestCertificateFiles(t *testing.T) {
 			if c.loads {
 				tls := set.Edges[0].Spec.Listeners[0].TLS
 				require.True(t, filepath.IsAbs(tls.CertFile) && filepath.IsAbs(tls.KeyFile))
-				require.Len(t, set.Files, 2)
-				require.Contains(t, set.Files, tls.CertFile)
-				require.Contains(t, set.Files, tls.KeyFile)
 			}
 		})
 	}
-	t.Run("another content is another set", func(t *testing.T) {
-		t.Parallel()
-		dir := t.TempDir()
-		put(t, dir+"/ca.pem", cert)
-		put(t, dir+"/a.yaml", strings.Replace(serviceNamed("a"), "spec: {", "spec: {tls: {ca: ca.pem, serverName: a.prod}, ", 1))
-		before, findings, err := Load(dir)
-		require.NoError(t, err)
-		require.Empty(t, findings)
-		again, _, err := Load(dir)
-		require.NoError(t, err)
-		require.Equal(t, before, again)
-		renewed, _ := pair(t)
-		put(t, dir+"/ca.pem", renewed)
-		after, _, err := Load(dir)
-		require.NoError(t, err)
-		require.NotEqual(t, before.Hash, after.Hash)
-	})
 }

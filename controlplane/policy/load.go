@@ -180,7 +180,7 @@ func (l *loader) finish() (*Set, diag.List) {
 	for i, o := range l.objects {
 		before[i] = len(o.out)
 	}
-	files := validate(l.objects, l.incomplete)
+	validate(l.objects, l.incomplete)
 	for i, o := range l.objects {
 		l.out = append(l.out, o.out[before[i]:]...)
 		if o.dropped > 0 {
@@ -193,7 +193,7 @@ func (l *loader) finish() (*Set, diag.List) {
 	if refused {
 		return nil, out
 	}
-	return newSet(l.objects, files), out
+	return newSet(l.objects), out
 }
 
 // shorten keeps what is shown of the findings of a load: errors rather than
@@ -216,12 +216,11 @@ func shorten(l diag.List) diag.List {
 	return append(out, diag.New(diag.TooManyFindings, diag.Pos{}, "", fmt.Sprintf("%d more errors and %d more warnings are not shown", errors-keepErrors, warnings-keepWarnings)))
 }
 
-func newSet(objects []*object, files map[string]string) *Set {
+func newSet(objects []*object) *Set {
 	slices.SortStableFunc(objects, func(a, b *object) int { return strings.Compare(a.name, b.name) })
 	s := &Set{
 		Edges: pick[Edge](objects), Services: pick[Service](objects), Policies: pick[ResiliencePolicy](objects),
-		Files: files,
-		SLOs:  pick[ServiceLevelObjective](objects), Experiments: pick[ChaosExperiment](objects), Flags: pick[FeatureFlag](objects),
+		SLOs: pick[ServiceLevelObjective](objects), Experiments: pick[ChaosExperiment](objects), Flags: pick[FeatureFlag](objects),
 	}
 	s.Hash = s.contentHash()
 	return s

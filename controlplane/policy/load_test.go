@@ -166,21 +166,6 @@ func TestLoadFiles(t *testing.T) {
 	}
 }
 
-func TestLoadSaysWhatTheUserMayNotRead(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	put(t, dir+"/a.yaml", serviceNamed("a"))
-	require.NoError(t, os.Chmod(dir+"/a.yaml", 0))
-	if f, err := os.Open(dir + "/a.yaml"); err == nil {
-		f.Close()
-		t.Skip("this user may read everything")
-	}
-	set, findings, err := Load(dir)
-	require.NoError(t, err)
-	require.Nil(t, set)
-	require.Equal(t, diag.FileUnreadable, findings[0].Code)
-}
-
 func TestLoadBounds(t *testing.T) {
 	t.Parallel()
 	t.Run("objects", func(t *testing.T) {

@@ -1,10 +1,8 @@
 package policy
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -19,27 +17,27 @@ const maxCertBytes = 1 << 20
 
 // fileRules reads the certificates that listeners and services name, and makes
 // their names absolute.
-func (w *world) fileRules() {
-	for _, o := range w.objects {
+func fileRules(objects []*object) {
+	for _, o := range objects {
 		switch o.kind {
 		case KindEdge:
 			e := o.value.Addr().Interface().(*Edge)
 			for i := range e.Spec.Listeners {
-				w.keyPair(o, fmt.Sprintf("spec.listeners[%d].tls", i), e.Spec.Listeners[i].TLS)
+				keyPair(o, fmt.Sprintf("spec.listeners[%d].tls", i), e.Spec.Listeners[i].TLS)
 			}
 		case KindService:
 			s := o.value.Addr().Interface().(*Service)
-			w.authority(o, "spec.tls", s.Spec.TLS)
+			authority(o, "spec.tls", s.Spec.TLS)
 		}
 	}
 }
 
-func (w *world) keyPair(o *object, path string, t *ListenerTLS) {
+func keyPair(o *object, path string, t *ListenerTLS) {
 	if t == nil || o.isBad(path) {
 		return
 	}
-	cert, certRead := w.file(o, path+".certFile", &t.CertFile)
-	key, keyRead := w.file(o, path+".keyFile", &t.KeyFile)
+	cert, certRead := namedFile(o, path+".certFile", &t.CertFile)
+	key, keyRead := namedFile(o, path+".keyFile", &t.KeyFile)
 	if !certRead || !keyRead {
 		return
 	}
@@ -48,19 +46,19 @@ func (w *world) keyPair(o *object, path string, t *ListenerTLS) {
 	}
 }
 
-func (w *world) authority(o *object, path string, t *ServiceTLS) {
+func authority(o *object, path string, t *ServiceTLS) {
 	if t == nil || o.isBad(path) || t.CA == SystemCA {
 		return
 	}
-	text, read := w.file(o, path+".ca", &t.CA)
+	text, read := namedFile(o, path+".ca", &t.CA)
 	if read && !x509.NewCertPool().AppendCertsFromPEM(text) {
 		o.fail(diag.BadCertificate, path+".ca", "", "the file has no certificate in PEM")
 	}
 }
 
-// file reads what the field at path names. A file that is not here may be where
+// namedFile reads what the field at path names. A file that is not here may be where
 // the Envoy runs, so that is not an error.
-func (w *world) file(o *object, path string, name *string) (content []byte, read bool) {
+func namedFile(o *object, path string, name *string) (content []byte, read bool) {
 	if !filepath.IsAbs(*name) {
 		abs, err := filepath.Abs(filepath.Join(filepath.Dir(o.place(path).File), *name))
 		if err != nil {
@@ -72,12 +70,9 @@ func (w *world) file(o *object, path string, name *string) (content []byte, read
 	*name = filepath.Clean(*name)
 	content, err := readSmall(*name)
 	if err != nil {
-		w.files[*name] = ""
 		o.fail(diag.FileNotHere, path, "", "%s cannot be read here: %s", *name, plain(err))
 		return nil, false
 	}
-	sum := sha256.Sum256(content)
-	w.files[*name] = hex.EncodeToString(sum[:8])
 	return content, true
 }
 

@@ -50,7 +50,8 @@ type DNS struct {
 // ServiceTLS is TLS towards a service. Verification cannot be switched off.
 type ServiceTLS struct {
 	// CA is "system" (the default) or a PEM file beside the Envoy; a relative
-	// name is taken from the policy file's folder.
+	// name is taken from the policy file's folder. Envoy takes a new one once it
+	// is renamed into place.
 	CA string `json:"ca" policy:"nonempty"`
 	// ServerName is what the certificate must name, and the SNI.
 	ServerName string `json:"serverName" policy:"required,format=dnsname"`

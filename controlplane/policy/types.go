@@ -23,9 +23,6 @@ type Set struct {
 	SLOs        []ServiceLevelObjective `json:"slos"`
 	Experiments []ChaosExperiment       `json:"experiments"`
 	Flags       []FeatureFlag           `json:"flags"`
-	// Files are the certificates and keys that the set names, by absolute name:
-	// 16 hex digits over the content, "" where this machine does not have it.
-	Files map[string]string `json:"files,omitempty"`
 	// Hash is 16 hex digits over the resolved set. File names, the order of
 	// documents, comments and the way a value is spelled do not change it.
 	Hash string `json:"hash"`

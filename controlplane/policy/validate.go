@@ -16,14 +16,12 @@ type world struct {
 	services   map[string]*object
 	flags      map[string]*object
 	policies   map[string]*object // by the service that they guard
-	files      map[string]string  // as in Set.Files
 	incomplete bool               // documents are missing: unknown names prove nothing
 }
 
 // validate adds what is wrong with the objects, alone and together, to their
-// findings, and returns what Set.Files holds. The rules stand in the
-// rules_*.go files, by topic.
-func validate(objects []*object, incomplete bool) (files map[string]string) {
+// findings. The rules stand in the rules_*.go files, by topic.
+func validate(objects []*object, incomplete bool) {
 	// Of two places, the later one is the finding; later means by file, then by line.
 	slices.SortStableFunc(objects, func(a, b *object) int {
 		pa, pb := a.place("metadata.name"), b.place("metadata.name")
@@ -33,14 +31,14 @@ func validate(objects []*object, incomplete bool) (files map[string]string) {
 		return pa.Line - pb.Line
 	})
 	w := &world{
-		objects: objects, incomplete: incomplete, files: map[string]string{},
+		objects: objects, incomplete: incomplete,
 		services: map[string]*object{}, flags: map[string]*object{}, policies: map[string]*object{},
 	}
 	w.uniqueNames()
 	w.onePolicyPerService()
 	w.edges()
 	w.serviceRules()
-	w.fileRules()
+	fileRules(objects)
 	w.bodyTimes()
 	for _, o := range objects {
 		switch o.kind {
@@ -54,7 +52,6 @@ func validate(objects []*object, incomplete bool) (files map[string]string) {
 			w.flagRules(o, spec[FeatureFlag](o).Spec)
 		}
 	}
-	return w.files
 }
 
 func spec[T any](o *object) T { return o.value.Interface().(T) }

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -29,17 +28,15 @@ const (
 // soon as they have been quiet for debounce. It follows new subdirectories,
 // files that are replaced by renaming (editors), and symbolic links that are
 // swapped (Kubernetes' ..data). Files that Load leaves out are no change.
-// changed runs in the caller's goroutine and should return soon. named gives
-// the files that the policies in force name (Set.Files); those are followed,
-// too, some seconds after the policy that names them. Watch returns when ctx
-// ends, with its error.
-func Watch(ctx context.Context, log *slog.Logger, debounce time.Duration, paths []string, named func() []string, changed func()) error {
+// changed runs in the caller's goroutine and should return soon. Watch returns
+// when ctx ends, with its error.
+func Watch(ctx context.Context, log *slog.Logger, debounce time.Duration, paths []string, changed func()) error {
 	notify, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch policies: %w", err)
 	}
 	defer notify.Close()
-	w := &watch{log: log, notify: notify, paths: paths, named: named, complained: map[string]bool{}}
+	w := &watch{log: log, notify: notify, paths: paths, complained: map[string]bool{}}
 	before := w.look()
 	changed()
 
@@ -92,7 +89,6 @@ type watch struct {
 	log        *slog.Logger
 	notify     *fsnotify.Watcher
 	paths      []string
-	named      func() []string
 	trees      map[string]bool // directories in which every event matters
 	exact      map[string]bool // names that matter elsewhere
 	known      map[string]bool // files that are read, under the names that events have
@@ -183,28 +179,12 @@ func (w *watch) scan() (fingerprint string, dirs []string) {
 				fmt.Fprintln(hash, f.name, err)
 				continue
 			}
-			w.followed(hash, add, f.name, real)
+			add(filepath.Dir(real))
+			w.known[real] = true
+			if info, err := os.Stat(real); err == nil {
+				fmt.Fprintln(hash, f.name, real, info.Size(), info.ModTime().UnixNano(), info.Mode())
+			}
 		}
-	}
-	for _, name := range w.named() {
-		above := add(filepath.Dir(name))
-		w.exact[filepath.Join(above, filepath.Base(name))] = true
-		w.exact[filepath.Join(above, "..data")] = true
-		real, err := filepath.EvalSymlinks(name)
-		if err != nil {
-			fmt.Fprintln(hash, name, err)
-			continue
-		}
-		w.followed(hash, add, name, real)
 	}
 	return hex.EncodeToString(hash.Sum(nil)), dirs
-}
-
-// followed makes a file one whose events and times matter.
-func (w *watch) followed(hash io.Writer, add func(dir string) string, name, real string) {
-	add(filepath.Dir(real))
-	w.known[real] = true
-	if info, err := os.Stat(real); err == nil {
-		fmt.Fprintln(hash, name, real, info.Size(), info.ModTime().UnixNano(), info.Mode())
-	}
 }

@@ -22,7 +22,6 @@ const testDebounce = 20 * time.Millisecond
 // watched is a running Watch and what it said.
 type watched struct {
 	dir   string
-	named []string // files that the policies name
 	calls atomic.Int32
 	log   *lockedBuffer
 }
@@ -50,12 +49,6 @@ func startWatch(t *testing.T, prepare func(dir string), paths ...string) *watche
 	t.Helper()
 	w := &watched{dir: t.TempDir(), log: &lockedBuffer{}}
 	prepare(w.dir)
-	w.start(t, paths...)
-	return w
-}
-
-func (w *watched) start(t *testing.T, paths ...string) {
-	t.Helper()
 	full := make([]string, len(paths))
 	for i, p := range paths {
 		full[i] = filepath.Join(w.dir, p)
@@ -63,13 +56,14 @@ func (w *watched) start(t *testing.T, paths ...string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Watch(ctx, slog.New(slog.NewTextHandler(w.log, nil)), testDebounce, full, func() []string { return w.named }, func() { w.calls.Add(1) })
+		done <- Watch(ctx, slog.New(slog.NewTextHandler(w.log, nil)), testDebounce, full, func() { w.calls.Add(1) })
 	}()
 	t.Cleanup(func() {
 		cancel()
 		require.ErrorIs(t, <-done, context.Canceled)
 	})
 	w.expect(t, 1) // it calls once when it stands
+	return w
 }
 
 // expect waits until so many calls were made.
@@ -225,41 +219,6 @@ func TestWatchIgnores(t *testing.T) {
 			t.Parallel()
 			w := startWatch(t, func(dir string) { put(t, filepath.Join(dir, "p/a.yaml"), "a: 1\n") }, "p")
 			w.quietAfter(t, func() { disturb(t, w.dir) }, "p/a.yaml")
-		})
-	}
-}
-
-// TestWatchFollowsNamedFiles: a certificate that is renewed is a change, in each
-// of the ways in which tools renew one.
-func TestWatchFollowsNamedFiles(t *testing.T) {
-	t.Parallel()
-	cases := map[string]func(t *testing.T, dir string){
-		"written": func(t *testing.T, dir string) { put(t, filepath.Join(dir, "pki/edge.crt"), "new") },
-		"renamed over": func(t *testing.T, dir string) {
-			put(t, filepath.Join(dir, "pki/edge.tmp"), "new")
-			require.NoError(t, os.Rename(filepath.Join(dir, "pki/edge.tmp"), filepath.Join(dir, "pki/edge.crt")))
-		},
-		"removed": func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "pki/edge.crt"))) },
-		"a link swapped beside it": func(t *testing.T, dir string) {
-			put(t, filepath.Join(dir, "pki/v2/ca.pem"), "new")
-			require.NoError(t, os.Symlink("v2", filepath.Join(dir, "pki/..tmp")))
-			require.NoError(t, os.Rename(filepath.Join(dir, "pki/..tmp"), filepath.Join(dir, "pki/..data")))
-		},
-	}
-	for name, renew := range cases {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := &watched{dir: t.TempDir(), log: &lockedBuffer{}}
-			put(t, filepath.Join(w.dir, "p/a.yaml"), "a: 1\n")
-			put(t, filepath.Join(w.dir, "pki/edge.crt"), "old")
-			put(t, filepath.Join(w.dir, "pki/v1/ca.pem"), "old")
-			require.NoError(t, os.Symlink("v1", filepath.Join(w.dir, "pki/..data")))
-			require.NoError(t, os.Symlink("..data/ca.pem", filepath.Join(w.dir, "pki/ca.pem")))
-			w.named = []string{filepath.Join(w.dir, "pki/edge.crt"), filepath.Join(w.dir, "pki/ca.pem")}
-			w.start(t, "p")
-			renew(t, w.dir)
-			w.expect(t, 2)
-			require.Empty(t, w.log.String())
 		})
 	}
 }

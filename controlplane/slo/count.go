@@ -34,11 +34,18 @@ type Latency struct {
 	N                        uint64
 }
 
-// Sums is what was counted in one stretch of time: at most one Cell, and one
-// Latency, of each kind.
+// Attempts is how often upstreams were tried for all requests that are alike.
+type Attempts struct {
+	Service, Route, Priority string
+	N                        uint64
+}
+
+// Sums is what was counted in one stretch of time: at most one Cell, one
+// Latency and one Attempts of each kind.
 type Sums struct {
-	Cells   []Cell
-	Latency []Latency
+	Cells    []Cell
+	Latency  []Latency
+	Attempts []Attempts
 }
 
 // Counts is one objective's view of a stretch of time. Degraded requests are
@@ -59,65 +66,102 @@ func (c Counts) Add(d Counts) Counts {
 // Count picks what concerns the objective and tells good from bad, by the
 // rules of DESIGN section 5, "What an SLO counts".
 func (o Objective) Count(s Sums) Counts {
-	var c Counts
-	bad := o.Bad
-	if len(bad) == 0 {
-		bad = DefaultBad()
-	}
-	latency := o.LatencyThreshold > 0
-	for i := range s.Cells {
-		cell := &s.Cells[i]
-		if !o.Covers(cell.Service, cell.Route, cell.Priority) {
-			continue
-		}
-		switch cell.Outcome {
-		case "aborted":
-			c.Aborted += cell.N
-			continue
-		case "injected":
-			c.Injected += cell.N
-			continue
-		}
-		if cell.Degraded {
-			c.Degraded += cell.N
-		}
-		if latency {
-			continue
-		}
-		c.Total += cell.N
-		if IsBad(bad, cell.Outcome, cell.Status, cell.Degraded) {
-			c.Bad += cell.N
-		}
-	}
-	if latency {
-		o.countLatency(&c, s.Latency)
-	}
-	return c
+	return NewBook([]Objective{o}).Count(s)[0]
 }
 
-func (o Objective) countLatency(c *Counts, buckets []Latency) {
-	threshold := int64(o.LatencyThreshold / time.Microsecond)
-	for i := range buckets {
-		b := &buckets[i]
-		if !o.Covers(b.Service, b.Route, b.Priority) {
-			continue
+// Book counts many objectives at once: each request is shown only to those of
+// its service. Make it with NewBook; it does not change.
+type Book struct {
+	objectives []Objective
+	bad        []BadSet
+	byService  map[string][]int
+	latency    bool
+}
+
+// NewBook makes a Book of objectives in their order.
+func NewBook(objectives []Objective) *Book {
+	b := &Book{objectives: objectives, byService: map[string][]int{}}
+	for n, o := range objectives {
+		bad := o.Bad
+		if len(bad) == 0 {
+			bad = DefaultBad()
 		}
-		slow := b.LeUS < 0 || b.LeUS > threshold
-		switch b.Class {
-		case LatencyGood:
+		b.bad = append(b.bad, NewBadSet(bad))
+		b.byService[o.Service] = append(b.byService[o.Service], n)
+		b.latency = b.latency || o.LatencyThreshold > 0
+	}
+	return b
+}
+
+// Len is the number of objectives.
+func (b *Book) Len() int { return len(b.objectives) }
+
+// Latency reports whether any of them looks at Sums.Latency.
+func (b *Book) Latency() bool { return b.latency }
+
+// Count is what each objective has counted of s.
+func (b *Book) Count(s Sums) []Counts {
+	all := make([]Counts, len(b.objectives))
+	for i := range s.Cells {
+		cell := &s.Cells[i]
+		for _, n := range b.byService[cell.Service] {
+			if o := &b.objectives[n]; o.Covers(cell.Service, cell.Route, cell.Priority) {
+				all[n].count(cell, o.LatencyThreshold > 0, b.bad[n])
+			}
+		}
+	}
+	if !b.latency {
+		return all
+	}
+	for i := range s.Latency {
+		bucket := &s.Latency[i]
+		for _, n := range b.byService[bucket.Service] {
+			o := &b.objectives[n]
+			if o.LatencyThreshold > 0 && o.Covers(bucket.Service, bucket.Route, bucket.Priority) {
+				all[n].countLatency(bucket, int64(o.LatencyThreshold/time.Microsecond))
+			}
+		}
+	}
+	return all
+}
+
+func (c *Counts) count(cell *Cell, latency bool, bad BadSet) {
+	switch cell.Outcome {
+	case "aborted":
+		c.Aborted += cell.N
+		return
+	case "injected":
+		c.Injected += cell.N
+		return
+	}
+	if cell.Degraded {
+		c.Degraded += cell.N
+	}
+	if latency {
+		return
+	}
+	c.Total += cell.N
+	if bad.Has(cell.Outcome, cell.Status, cell.Degraded) {
+		c.Bad += cell.N
+	}
+}
+
+func (c *Counts) countLatency(b *Latency, threshold int64) {
+	slow := b.LeUS < 0 || b.LeUS > threshold
+	switch b.Class {
+	case LatencyGood:
+		c.Total += b.N
+		if slow {
+			c.Bad += b.N
+		}
+	case LatencyAborted:
+		// Who waited past the threshold and left has had a slow answer; who
+		// left earlier says nothing about it.
+		if slow {
 			c.Total += b.N
-			if slow {
-				c.Bad += b.N
-			}
-		case LatencyAborted:
-			// Who waited past the threshold and left has had a slow answer; who
-			// left earlier says nothing about it.
-			if slow {
-				c.Total += b.N
-				c.Bad += b.N
-			}
-		case LatencyBad:
+			c.Bad += b.N
 		}
+	case LatencyBad:
 	}
 }
 
@@ -129,19 +173,34 @@ func (o Objective) Covers(service, route, priority string) bool {
 		(len(o.Priorities) == 0 || slices.Contains(o.Priorities, priority))
 }
 
-// IsBad reports whether a request that ended so is bad by a list of outcome
-// words, statuses and "degraded". A degraded answer is good unless the list
-// says "degraded"; a status in the list is an upstream's answer. Aborted and
-// injected requests must be left out before.
-func IsBad(bad []string, outcome string, status uint16, degraded bool) bool {
-	if degraded {
-		return slices.Contains(bad, "degraded")
+// BadSet is a list of outcome words, statuses and "degraded", to be asked often.
+// Make it with NewBadSet.
+type BadSet struct {
+	words    map[string]bool
+	statuses map[uint16]bool
+}
+
+// NewBadSet makes a BadSet of a list as policies have it.
+func NewBadSet(list []string) BadSet {
+	set := BadSet{words: map[string]bool{}, statuses: map[uint16]bool{}}
+	for _, w := range list {
+		set.words[w] = true
+		if status, err := strconv.ParseUint(w, 10, 16); err == nil {
+			set.statuses[uint16(status)] = true
+		}
 	}
-	if slices.Contains(bad, outcome) {
+	return set
+}
+
+// Has reports whether a request that ended so is bad. A degraded answer is good
+// unless the list says "degraded"; a status in the list is an upstream's answer.
+// Aborted and injected requests must be left out before.
+func (s BadSet) Has(outcome string, status uint16, degraded bool) bool {
+	if degraded {
+		return s.words["degraded"]
+	}
+	if s.words[outcome] {
 		return true
 	}
-	if status == 0 || (outcome != "ok" && outcome != "4xx" && outcome != "5xx") {
-		return false
-	}
-	return slices.Contains(bad, strconv.Itoa(int(status)))
+	return status != 0 && (outcome == "ok" || outcome == "4xx" || outcome == "5xx") && s.statuses[status]
 }

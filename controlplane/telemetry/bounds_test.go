@@ -53,7 +53,8 @@ func TestOldMinutesArePruned(t *testing.T) {
 		store, err := sqlite.Open(t.Context(), path)
 		require.NoError(t, err)
 		const retention = 90 * 24 * time.Hour
-		ingest := telemetry.New(telemetry.Config{Log: slog.New(slog.DiscardHandler), Store: store, Now: time.Now, Retention: retention})
+		ingest := telemetry.New(telemetry.Config{Log: slog.New(slog.DiscardHandler), Store: store, Now: time.Now,
+			Retention: telemetry.Retention{Minutes: 24 * time.Hour, Tens: 7 * 24 * time.Hour, Hours: 30 * 24 * time.Hour, Days: retention}})
 		defer func() {
 			ingest.Close()
 			require.NoError(t, store.Close())

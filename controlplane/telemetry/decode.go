@@ -24,7 +24,8 @@ const (
 	maxText     = 1024    // bytes of an event's words
 	maxMinute   = 1 << 27 // the year 2225: whatever is later is not a Unix minute
 	maxNS       = maxMinute * 60 * 1_000_000_000
-	maxN        = 1 << 40 // requests in one count: keeps sums far from overflow
+	maxN        = 1 << 40 // requests in one batch: keeps sums far from overflow
+	maxLeUS     = 1 << 40 // 12 days: no bucket ends later
 
 	// maxElements bounds what a body unfolds to: 8 MiB of "{}," would be two
 	// million rows.
@@ -70,9 +71,14 @@ func validate(b *contract.Batch) error {
 	); err != nil {
 		return err
 	}
+	var sum uint64
 	for i := range b.Rows {
-		if err := validateRow(&b.Rows[i]); err != nil {
+		n, err := validateRow(&b.Rows[i])
+		if err != nil {
 			return fmt.Errorf("rows[%d]: %w", i, err)
+		}
+		if sum += n; sum > maxN {
+			return errors.New("rows: more requests than one VM can have had")
 		}
 	}
 	for i := range b.Events {
@@ -110,38 +116,44 @@ func counted(field string, n uint64) error {
 	return nil
 }
 
-func validateRow(r *contract.Row) error {
+// validateRow returns the sum of all numbers in the row.
+func validateRow(r *contract.Row) (sum uint64, err error) {
 	if r.Minute <= 0 || r.Minute > maxMinute {
-		return fmt.Errorf("minute %d is out of range", r.Minute)
+		return 0, fmt.Errorf("minute %d is out of range", r.Minute)
 	}
 	if _, ok := contract.ParsePriority(r.Priority); !ok {
-		return errors.New("priority is not critical, high, medium or low")
+		return 0, errors.New("priority is not critical, high, medium or low")
 	}
 	if err := errors.Join(name("service", r.Service, 0), name("route", r.Route, 0),
 		atMost("counts", len(r.Counts), maxPerRow), atMost("good", len(r.Good), maxPerRow), atMost("bad", len(r.Bad), maxPerRow),
 		atMost("aborted", len(r.Aborted), maxPerRow)); err != nil {
-		return err
+		return 0, err
+	}
+	if r.Attempts > maxN {
+		return 0, errors.New("attempts is out of range")
 	}
 	for i := range r.Counts {
 		c := &r.Counts[i]
 		if _, ok := contract.ParseOutcome(c.Outcome); !ok {
-			return fmt.Errorf("counts[%d]: outcome is unknown", i)
+			return 0, fmt.Errorf("counts[%d]: outcome is unknown", i)
 		}
 		if c.Status > 999 {
-			return fmt.Errorf("counts[%d]: status %d is out of range", i, c.Status)
+			return 0, fmt.Errorf("counts[%d]: status %d is out of range", i, c.Status)
 		}
 		if c.N > maxN {
-			return fmt.Errorf("counts[%d]: n is out of range", i)
+			return 0, fmt.Errorf("counts[%d]: n is out of range", i)
 		}
+		sum += c.N
 	}
 	for _, buckets := range [][]contract.Bucket{r.Good, r.Bad, r.Aborted} {
 		for i := range buckets {
-			if (buckets[i].LeUS <= 0 && buckets[i].LeUS != -1) || buckets[i].N > maxN {
-				return fmt.Errorf("bucket %d is out of range", i)
+			if le := buckets[i].LeUS; (le <= 0 && le != -1) || le > maxLeUS || buckets[i].N > maxN {
+				return 0, fmt.Errorf("bucket %d is out of range", i)
 			}
+			sum += buckets[i].N
 		}
 	}
-	return nil
+	return sum, nil
 }
 
 func breakerState(s string) bool { return s == "closed" || s == "open" || s == "half-open" }

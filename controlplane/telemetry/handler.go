@@ -63,6 +63,9 @@ func (i *Ingest) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	batch, err := Decode(body)
+	if err == nil {
+		err = i.guard.admit(&batch, i.now())
+	}
 	if err != nil {
 		i.log.Warn("batch refused for good", "remote", r.RemoteAddr, "err", err)
 		i.reject(w, http.StatusBadRequest, err.Error())

@@ -23,8 +23,6 @@ const (
 	// StaleAfter is for how long SLOs may be trusted without a batch: filters
 	// send one every second.
 	StaleAfter = time.Minute
-
-	defaultRetention = 100 * 24 * time.Hour
 )
 
 // Config is what an Ingest needs. Log, Store and Now are required.
@@ -38,9 +36,9 @@ type Config struct {
 	// false for one seen before.
 	OnBatch func(b contract.Batch, fresh bool)
 
-	// Retention is how long minutes are kept; 0 is 100 days. It must cover the
-	// longest objective's window.
-	Retention time.Duration
+	// Retention of nothing is DefaultRetention. It must cover the longest
+	// objective's window.
+	Retention Retention
 }
 
 // Ingest takes in batches and answers what they say. Make it with New.
@@ -49,7 +47,7 @@ type Ingest struct {
 	store     Store
 	now       func() time.Time
 	onBatch   func(contract.Batch, bool)
-	retention time.Duration
+	retention Retention
 
 	gate   sync.RWMutex // write-locked to shut
 	shut   bool         // no batch is queued any more
@@ -65,7 +63,8 @@ type Ingest struct {
 	breakers breakers
 	pools    pools
 	events   events
-	sums     sumsCache
+	ledger   ledger
+	guard    guard
 
 	mu     sync.RWMutex // guards what follows
 	policy policy
@@ -74,6 +73,7 @@ type Ingest struct {
 // policy is what SetPolicy was told.
 type policy struct {
 	objectives []slo.Objective
+	book       *slo.Book // of the objectives; another one for others
 	boundsUS   []int64
 	since      map[int64]int64 // first minute of each bound's data; nil until the store has said
 }
@@ -93,12 +93,14 @@ func New(c Config) *Ingest {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	i.cancel = cancel
-	if i.retention == 0 {
-		i.retention = defaultRetention
+	if i.retention == (Retention{}) {
+		i.retention = DefaultRetention()
 	}
 	i.breakers.init()
 	i.pools.init()
 	i.events.init(c.Now())
+	i.ledger.init()
+	i.guard.init()
 	i.wg.Go(i.write)
 	i.wg.Go(func() { i.prune(ctx) })
 	return i
@@ -125,7 +127,8 @@ type Stats struct {
 	Rejected         uint64 // batches refused for good
 	Unavailable      uint64 // batches told to come again
 	Rows             uint64 // rows of Fresh
-	DroppedRequests  uint64 // not counted: too many series
+	DroppedRequests  uint64 // not counted: too many series, or older than what is kept
+	UnknownRequests  uint64 // not counted: of routes that no policy has or had
 	DroppedEvents    uint64 // older than the newest 10,000
 	DroppedBreakers  uint64 // breaker states beyond the limit
 	DroppedPools     uint64 // pool states beyond the limit
@@ -134,7 +137,7 @@ type Stats struct {
 }
 
 type counters struct {
-	fresh, duplicate, late, missing, rejected, unavailable, rows, droppedRequests, commits atomic.Uint64
+	fresh, duplicate, late, missing, rejected, unavailable, rows, droppedRequests, unknownRequests, commits atomic.Uint64
 }
 
 // Stats is a snapshot for metrics.
@@ -142,7 +145,7 @@ func (i *Ingest) Stats() Stats {
 	s := Stats{
 		Fresh: i.stats.fresh.Load(), Duplicate: i.stats.duplicate.Load(), Late: i.stats.late.Load(),
 		Missing: i.stats.missing.Load(), Rejected: i.stats.rejected.Load(), Unavailable: i.stats.unavailable.Load(),
-		Rows: i.stats.rows.Load(), DroppedRequests: i.stats.droppedRequests.Load(), Commits: i.stats.commits.Load(),
+		Rows: i.stats.rows.Load(), DroppedRequests: i.stats.droppedRequests.Load(), UnknownRequests: i.stats.unknownRequests.Load(), Commits: i.stats.commits.Load(),
 		DroppedEvents: i.events.droppedCount(), DroppedBreakers: i.breakers.droppedCount(),
 		DroppedPools: i.pools.droppedCount(),
 	}

@@ -2,13 +2,12 @@ package telemetry
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/seawall-mesh/seawall/controlplane/slo"
-	"github.com/seawall-mesh/seawall/filter/contract"
 )
 
 // SetPolicy tells what the policy in force promises and protects: objectives,
@@ -26,7 +25,11 @@ func (i *Ingest) SetPolicy(objectives []slo.Objective, boundsUS []int64, withBre
 	if !slices.Equal(bounds, i.policy.boundsUS) {
 		since = nil
 	}
-	i.policy = policy{objectives: sorted, boundsUS: bounds, since: since}
+	book := i.policy.book
+	if book == nil || !reflect.DeepEqual(sorted, i.policy.objectives) {
+		book = slo.NewBook(sorted)
+	}
+	i.policy = policy{objectives: sorted, book: book, boundsUS: bounds, since: since}
 	i.mu.Unlock()
 	i.breakers.setKnown(withBreaker)
 	select {
@@ -46,23 +49,8 @@ func (i *Ingest) SLOs(ctx context.Context) ([]slo.Status, error) {
 	}
 	now := i.now()
 	minute := now.Unix() / 60
-	bounds := []int64{minute + 1}
-	latency := false
-	for _, o := range p.objectives {
-		for _, w := range o.Windows() {
-			bounds = append(bounds, minute-w)
-		}
-		if since, ok := p.latencySince(o); ok {
-			latency = true
-			// Outside of the window it splits nothing.
-			if since <= minute && since > minute-o.Windows()[0] {
-				bounds = append(bounds, since)
-			}
-		}
-	}
-	slices.Sort(bounds)
-	bounds = slices.Compact(bounds)
-	sums, bounds, err := i.sums.read(ctx, i.store, bounds, latency)
+	starts := p.starts(minute, i.retention)
+	counts, err := i.ledger.since(ctx, i.store, p.book, starts, minute)
 	if err != nil {
 		return nil, err
 	}
@@ -70,96 +58,53 @@ func (i *Ingest) SLOs(ctx context.Context) ([]slo.Status, error) {
 	if ns := i.last.Load(); ns != 0 {
 		fresh.LastBatch = time.Unix(0, ns)
 	}
-	for _, o := range p.objectives {
-		statuses = append(statuses, slo.Evaluate(o, p.counter(o, bounds, sums), now, fresh))
+	for n, o := range p.objectives {
+		since, known := p.usableSince(o)
+		at := func(from, _ int64) slo.Counts {
+			if !known {
+				return slo.Counts{}
+			}
+			k, _ := slices.BinarySearch(starts, i.retention.snap(max(from, since), minute))
+			if k == len(starts) {
+				return slo.Counts{}
+			}
+			return counts[k][n]
+		}
+		statuses = append(statuses, slo.Evaluate(o, at, now, fresh))
 	}
 	return statuses, nil
 }
 
-// latencySince is the first minute whose data a latency objective may use.
-func (p policy) latencySince(o slo.Objective) (int64, bool) {
+// starts are the first minutes of all stretches that the objectives look at,
+// each of which ends with the minute now.
+func (p policy) starts(now int64, keep Retention) []int64 {
+	var all []int64
+	windows := map[time.Duration]bool{}
+	for _, o := range p.objectives {
+		if !windows[o.Window] {
+			windows[o.Window] = true
+			for _, w := range o.Windows() {
+				all = append(all, keep.snap(now-w, now))
+			}
+		}
+		if since, known := p.usableSince(o); known && since <= now {
+			// Where it is older than the window it splits nothing.
+			if since = keep.snap(since, now); since > keep.snap(now-o.Windows()[0], now) {
+				all = append(all, since)
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// usableSince is the first minute whose data an objective may use. A latency
+// objective may not use what was counted with other bounds; known is false
+// while the store has not said since when its own hold.
+func (p policy) usableSince(o slo.Objective) (since int64, known bool) {
 	if o.LatencyThreshold <= 0 {
-		return 0, false
+		return 0, true
 	}
-	since, ok := p.since[int64(o.LatencyThreshold/time.Microsecond)]
-	return since, ok
-}
-
-// counter sums an objective's counts from a bound to the last one.
-func (p policy) counter(o slo.Objective, bounds []int64, sums []slo.Sums) func(from, to int64) slo.Counts {
-	since := int64(0)
-	if o.LatencyThreshold > 0 {
-		var ok bool
-		if since, ok = p.latencySince(o); !ok {
-			return func(int64, int64) slo.Counts { return slo.Counts{} }
-		}
-	}
-	tail := make([]slo.Counts, len(sums)+1) // tail[n]: of element n and all later ones
-	for n := len(sums) - 1; n >= 0; n-- {
-		tail[n] = tail[n+1].Add(o.Count(sums[n]))
-	}
-	return func(from, _ int64) slo.Counts {
-		n, _ := slices.BinarySearch(bounds, max(from, since))
-		return tail[min(n, len(sums))]
-	}
-}
-
-// sumsCache keeps what was read of minutes that have ended. Within one minute
-// questions are alike, and only the last minutes change.
-type sumsCache struct {
-	mu      sync.Mutex // held while reading, so that one question reads for all
-	bounds  []int64
-	latency bool
-	version uint64
-	sums    []slo.Sums
-
-	state struct {
-		sync.Mutex
-		split   int64  // minutes before it are kept
-		version uint64 // of the minutes before it
-	}
-}
-
-// touched takes notice of counts that were stored: late ones change minutes
-// that have been read.
-func (c *sumsCache) touched(rows []contract.Row) {
-	c.state.Lock()
-	defer c.state.Unlock()
-	if slices.ContainsFunc(rows, func(r contract.Row) bool { return r.Minute < c.state.split }) {
-		c.state.version++
-	}
-}
-
-// read is Store.Sums through the cache. It may split the element that ends
-// now, so it returns the bounds that hold.
-func (c *sumsCache) read(ctx context.Context, store Store, bounds []int64, latency bool) ([]slo.Sums, []int64, error) {
-	// The last whole minute is still being written by batches on their way.
-	split := bounds[len(bounds)-1] - 2
-	n, found := slices.BinarySearch(bounds, split)
-	if !found {
-		bounds = slices.Insert(bounds, n, split)
-	}
-	old, recent := bounds[:n+1], bounds[n:]
-
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.state.Lock()
-	if c.state.split != split {
-		c.state.split = split
-		c.state.version++
-	}
-	version := c.state.version
-	c.state.Unlock()
-	if version != c.version || latency != c.latency || !slices.Equal(old, c.bounds) {
-		sums, err := store.Sums(ctx, old, latency)
-		if err != nil {
-			return nil, nil, err
-		}
-		c.sums, c.bounds, c.latency, c.version = sums, slices.Clone(old), latency, version
-	}
-	sums, err := store.Sums(ctx, recent, latency)
-	if err != nil {
-		return nil, nil, err
-	}
-	return append(slices.Clip(c.sums), sums...), bounds, nil
+	since, known = p.since[int64(o.LatencyThreshold/time.Microsecond)]
+	return since, known
 }

@@ -28,10 +28,15 @@ type Store interface {
 	// minute whose buckets respect it. Data from before cannot be split there.
 	Boundaries(ctx context.Context, boundsUS []int64) (map[int64]int64, error)
 
-	// Prune forgets counts of minutes before keepFrom and the batches seen of
-	// VMs that were last heard of before vmSeenFrom. It works in steps that do
+	// Prune keeps counts as finely as keep says at the time at, forgets those
+	// that are older, and the batches seen of VMs that were last heard of before
+	// vmSeenFrom. From then on a bound of Sums that lies inside a stretch of
+	// which only the sum is kept moves up to its end. It works in steps that do
 	// not hold up Apply for long, and reports how many rows went.
-	Prune(ctx context.Context, keepFrom int64, vmSeenFrom time.Time) (int64, error)
+	Prune(ctx context.Context, at time.Time, keep Retention, vmSeenFrom time.Time) (int64, error)
+
+	// Routes are all that counts are kept of, in no order.
+	Routes(ctx context.Context) ([]Route, error)
 
 	// LastBatch is when the newest batch arrived, zero if none ever did.
 	LastBatch(ctx context.Context) (time.Time, error)
@@ -42,5 +47,5 @@ type Applied struct {
 	Duplicate bool   // seen before: no effect
 	Late      bool   // filled a gap that a later Seq had left
 	Missing   uint64 // batches between the last one seen of this VM and this one
-	Dropped   uint64 // requests not counted: the store has its limit of series
+	Dropped   uint64 // requests not counted: the store has its limit of series, or their minute is forgotten
 }

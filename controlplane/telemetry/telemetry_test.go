@@ -228,6 +228,7 @@ func TestTraffic(t *testing.T) {
 		count("breaker-open", 0, true, 4), count("aborted", 0, false, 6), count("injected", 503, false, 7))
 	r.Good = []contract.Bucket{{LeUS: 1000, N: 50}, {LeUS: 5000, N: 40}, {LeUS: -1, N: 5}}
 	r.Bad = []contract.Bucket{{LeUS: -1, N: 900}}
+	r.Attempts = 130
 	other := row(now-5, ok(1))
 	other.Route, other.Priority = "", "low"
 	old := row(now-6, ok(1000))
@@ -239,9 +240,9 @@ func TestTraffic(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, `[
 		{"service":"payments","route":"","priority":"low","total":1,"good":1,"bad":0,"slow":0,"shed":0,"degraded":0,"injected":0,"aborted":0,
-		 "outcomes":{"ok":1},"would":{},"p50":null,"p95":null,"p99":null},
+		 "outcomes":{"ok":1},"would":{},"attempts":0,"p50":null,"p95":null,"p99":null},
 		{"service":"payments","route":"charge","priority":"critical","total":104,"good":99,"bad":5,"slow":5,"shed":3,"degraded":4,"injected":7,"aborted":6,
-		 "outcomes":{"ok":90,"4xx":5,"5xx":2,"shed":3,"breaker-open":4,"aborted":6,"injected":7},"would":{},"p50":0.96,"p95":50,"p99":50}
+		 "outcomes":{"ok":90,"4xx":5,"5xx":2,"shed":3,"breaker-open":4,"aborted":6,"injected":7},"would":{},"attempts":130,"p50":0.96,"p95":50,"p99":50}
 	]`, string(text))
 
 	rows, err = e.ingest.Traffic(t.Context(), 301*time.Second)

@@ -30,6 +30,7 @@ type TrafficRow struct {
 	P50      *float64          `json:"p50"`              // milliseconds, of ok and 4xx; nil without any
 	P95      *float64          `json:"p95"`              // milliseconds
 	P99      *float64          `json:"p99"`              // milliseconds
+	Attempts uint64            `json:"attempts"`         // calls that upstreams were sent for all of these, retries included
 	Coarse   bool              `json:"coarse,omitempty"` // some of it belongs to minutes nearby
 }
 
@@ -41,7 +42,7 @@ func (i *Ingest) Traffic(ctx context.Context, window time.Duration) ([]TrafficRo
 	i.mu.RUnlock()
 	minute := i.now().Unix() / 60
 	back := int64((max(window, 0) + time.Minute - 1) / time.Minute)
-	sums, err := i.store.Sums(ctx, []int64{minute - back, minute + 1}, true)
+	sums, err := i.store.Sums(ctx, []int64{i.retention.snap(minute-back, minute), minute + 1}, true)
 	if err != nil {
 		return nil, err
 	}
@@ -65,9 +66,12 @@ func (p policy) traffic(sums slo.Sums) []TrafficRow {
 		}
 		return &rows[n]
 	}
-	bad := slo.DefaultBad()
+	bad := slo.NewBadSet(slo.DefaultBad())
 	for _, c := range sums.Cells {
 		at(rowKey{c.Service, c.Route, c.Priority}).count(c, bad)
+	}
+	for _, a := range sums.Attempts {
+		at(rowKey{a.Service, a.Route, a.Priority}).Attempts += a.N
 	}
 	buckets := map[rowKey][]slo.Latency{}
 	for _, l := range sums.Latency {
@@ -88,7 +92,7 @@ func (p policy) traffic(sums slo.Sums) []TrafficRow {
 	return rows
 }
 
-func (r *TrafficRow) count(c slo.Cell, bad []string) {
+func (r *TrafficRow) count(c slo.Cell, bad slo.BadSet) {
 	r.Outcomes[c.Outcome] += c.N
 	r.Coarse = r.Coarse || c.Coarse
 	switch c.Outcome {
@@ -105,7 +109,7 @@ func (r *TrafficRow) count(c slo.Cell, bad []string) {
 	if c.Degraded {
 		r.Degraded += c.N
 	}
-	if slo.IsBad(bad, c.Outcome, c.Status, c.Degraded) {
+	if bad.Has(c.Outcome, c.Status, c.Degraded) {
 		r.Bad += c.N
 	} else {
 		r.Good += c.N

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -58,11 +59,12 @@ func (i *Ingest) gather(first pending) []pending {
 }
 
 func (i *Ingest) commit(group []pending, failing bool) (failed bool) {
-	batches := make([]contract.Batch, len(group))
+	batches, left := make([]contract.Batch, len(group)), make([]leftOut, len(group))
+	at := i.now()
 	for n := range group {
 		batches[n] = group[n].batch
+		left[n] = i.guard.sift(&batches[n], at.Add(-i.retention.Days).Unix()/60)
 	}
-	at := i.now()
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
 	applied, err := i.store.Apply(ctx, at, batches)
@@ -82,7 +84,7 @@ func (i *Ingest) commit(group []pending, failing bool) (failed bool) {
 	i.stats.commits.Add(1)
 	i.last.Store(max(i.last.Load(), at.UnixNano()))
 	for n := range group {
-		i.settle(&batches[n], applied[n], at)
+		i.settle(&batches[n], applied[n], left[n], at)
 	}
 	for _, p := range group {
 		p.done <- nil
@@ -91,7 +93,7 @@ func (i *Ingest) commit(group []pending, failing bool) (failed bool) {
 }
 
 // settle takes notice of a batch that is durable.
-func (i *Ingest) settle(b *contract.Batch, a Applied, at time.Time) {
+func (i *Ingest) settle(b *contract.Batch, a Applied, left leftOut, at time.Time) {
 	if a.Duplicate {
 		i.stats.duplicate.Add(1)
 	} else {
@@ -101,11 +103,14 @@ func (i *Ingest) settle(b *contract.Batch, a Applied, at time.Time) {
 		if a.Late {
 			i.stats.late.Add(1)
 		}
-		if a.Dropped > 0 && i.stats.droppedRequests.Add(a.Dropped) == a.Dropped {
-			i.log.Error("too many services and routes: requests are not counted", "node", b.Node)
+		if left.unknown > 0 && i.stats.unknownRequests.Add(left.unknown) == left.unknown {
+			i.log.Warn("requests are not counted: no policy has their service and route", "node", b.Node, "vm", b.VM)
+		}
+		if dropped := a.Dropped + left.old; dropped > 0 && i.stats.droppedRequests.Add(dropped) == dropped {
+			i.log.Error("requests are not counted: too many services and routes, or older than what is kept", "node", b.Node)
 		}
 		i.events.add(b)
-		i.sums.touched(b.Rows)
+		i.ledger.touched(b.Rows, at.Unix()/60)
 	}
 	i.breakers.heard(b, at)
 	i.pools.heard(b, at)
@@ -115,13 +120,16 @@ func (i *Ingest) settle(b *contract.Batch, a Applied, at time.Time) {
 }
 
 // loadLast finds out when the newest batch came before this process started,
-// so that a quick restart does not make every SLO stale.
+// so that a quick restart does not make every SLO stale, and which routes it
+// counted.
 func (i *Ingest) loadLast() {
 	last, err := i.store.LastBatch(context.Background())
-	if err != nil {
+	routes, routesErr := i.store.Routes(context.Background())
+	if err := errors.Join(err, routesErr); err != nil {
 		i.log.Warn("telemetry store does not answer", "err", err)
 		return
 	}
+	i.guard.learn(routes)
 	if !last.IsZero() {
 		i.last.Store(max(i.last.Load(), last.UnixNano()))
 	}
@@ -174,7 +182,7 @@ func (i *Ingest) prune(ctx context.Context) {
 
 func (i *Ingest) pruneOnce(ctx context.Context) {
 	now := i.now()
-	n, err := i.store.Prune(ctx, now.Add(-i.retention).Unix()/60, now.Add(-vmKept))
+	n, err := i.store.Prune(ctx, now, i.retention, now.Add(-vmKept))
 	if err != nil {
 		if ctx.Err() == nil {
 			i.log.Warn("old telemetry is not pruned", "err", err)

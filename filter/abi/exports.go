@@ -42,6 +42,13 @@ func proxyOnRequestHeaders(id, _, _ uint32) uint32 {
 	return actionContinue
 }
 
+//go:wasmexport proxy_on_response_headers
+func proxyOnResponseHeaders(id, _, _ uint32) uint32 {
+	begin()
+	vm.ResponseHeaders(id)
+	return actionContinue
+}
+
 //go:wasmexport proxy_on_response_trailers
 func proxyOnResponseTrailers(id, _ uint32) uint32 {
 	begin()

@@ -87,6 +87,23 @@ func (Host) SetRequestHeader(name string, value []byte) {
 	proxyReplaceHeader(mapRequestHeaders, p, n, v, size)
 }
 
+// ResponseHeader reads a header of the response.
+func (Host) ResponseHeader(name string) ([]byte, bool) { return header(mapResponseHeaders, name) }
+
+// SetResponseHeader replaces a header of the response.
+func (Host) SetResponseHeader(name string, value []byte) {
+	p, n := ptr(name)
+	v, size := bytesPtr(value)
+	proxyReplaceHeader(mapResponseHeaders, p, n, v, size)
+}
+
+// SetProperty leaves a value on the request.
+func (Host) SetProperty(name string, value []byte) {
+	p, n := ptr(name)
+	v, size := bytesPtr(value)
+	proxySetProperty(p, n, v, size)
+}
+
 // Enter makes another context the one that the calls after it are about.
 func (Host) Enter(context uint32) bool { return proxySetEffectiveContext(context) == statusOK }
 

@@ -12,6 +12,7 @@ const (
 	bufferVMConfig      = 6
 	bufferPluginConfig  = 7
 	mapRequestHeaders   = 0
+	mapResponseHeaders  = 2
 	mapResponseTrailers = 3
 	mapCallHeaders      = 6
 	streamRequest       = 0
@@ -25,6 +26,9 @@ func proxyGetTime(ns unsafe.Pointer) uint32
 
 //go:wasmimport env proxy_get_property
 func proxyGetProperty(path unsafe.Pointer, pathSize uint32, value, valueSize unsafe.Pointer) uint32
+
+//go:wasmimport env proxy_set_property
+func proxySetProperty(path unsafe.Pointer, pathSize uint32, value unsafe.Pointer, valueSize uint32) uint32
 
 //go:wasmimport env proxy_get_header_map_value
 func proxyGetHeader(kind uint32, name unsafe.Pointer, nameSize uint32, value, valueSize unsafe.Pointer) uint32

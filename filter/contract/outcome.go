@@ -101,6 +101,11 @@ func (s OutcomeSet) Has(o Outcome, status uint16) bool {
 	return slices.Contains(s.statuses, status)
 }
 
+// NamesBelow reports whether the set lists a single status below limit.
+func (s OutcomeSet) NamesBelow(limit uint16) bool {
+	return slices.ContainsFunc(s.statuses, func(status uint16) bool { return status < limit })
+}
+
 func parseStatus(s string) (uint16, bool) {
 	if len(s) != 3 {
 		return 0, false

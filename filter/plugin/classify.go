@@ -59,14 +59,17 @@ func classify(e ending) (outcome contract.Outcome, upstream bool) {
 		}
 		return contract.Aborted, false
 	}
+	if e.code == 101 {
+		return contract.OK, true // whoever ends an upgraded connection breaks it
+	}
 	if !answered || e.details == "" {
 		// A reset after the response was started leaves its good status.
 		if cause, ok := causeOf(e.flags); ok {
 			return cause, false
 		}
 	}
-	if e.grpc >= 0 && answered {
-		return gRPCOutcome(e.grpc), true
+	if e.grpc >= 0 && (answered || e.code < 400) {
+		return gRPCOutcome(e.grpc), answered // Envoy's own replies are 200 over gRPC, too
 	}
 	switch {
 	case e.code >= 500:

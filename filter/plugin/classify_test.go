@@ -28,6 +28,11 @@ func TestClassify(t *testing.T) {
 	}{
 		"200, details not read":    {ending{code: 200, grpc: -1}, contract.OK, true},
 		"101":                      {answered(101), contract.OK, true},
+		"101, the service ends it": {local(101, 64, late+"{connection_termination}"), contract.OK, true},
+		"101, the client ends it":  {local(101, 1<<14, "downstream_remote_disconnect"), contract.OK, true},
+		"gRPC, Envoy's own 404":    {ending{code: 200, details: "direct_response", grpc: 12}, contract.ClientError, false},
+		"gRPC, Envoy's own 413":    {ending{code: 200, details: "request_payload_too_large", grpc: 8}, contract.ClientError, false},
+		"gRPC, Envoy's own 504":    {ending{code: 200, flags: 1 << 12, details: "stream_idle_timeout", grpc: 4}, contract.Timeout, false},
 		"304":                      {answered(304), contract.OK, true},
 		"404 of the upstream":      {answered(404), contract.ClientError, true},
 		"503 of the upstream":      {answered(503), contract.ServerError, true},

@@ -10,8 +10,7 @@ import (
 )
 
 const (
-	unlimited       = deadline.None
-	bulkheadTimeout = contract.BulkheadTimeout
+	unlimited = deadline.None
 
 	headerGRPCTimeout = "grpc-timeout"
 	// headerTimeout shortens the router's timeout for one request. Clients
@@ -23,6 +22,11 @@ const (
 	// cutNS is how much earlier than the caller's deadline a timeout still
 	// counts as caused by it: the proxy's timers are coarse.
 	cutNS = 10e6
+	// leadNS is how much earlier than the others the proxy ends a gRPC call, and
+	// at most one leadShare of its time: caller and service know its end as well,
+	// and one that is first hangs up, which would be taken for the other's fault.
+	leadNS    = 5e6
+	leadShare = 20
 )
 
 // heed passes a request through the guards of a route with a pool or a
@@ -50,6 +54,9 @@ func (vm *VM) heed(s *stream, now int64) (pause bool) {
 	case bulkhead.Full:
 		s.refused = contract.BulkheadFull
 		vm.refuse(problem.BulkheadFull, "all permits of pool "+r.service+"/"+v.pool.name+" are taken, and its queue is full", 1, grpcExhausted)
+		return true
+	case bulkhead.Late:
+		vm.refuseLate(s)
 		return true
 	case bulkhead.Queued:
 		vm.wait(v)
@@ -128,14 +135,21 @@ func (vm *VM) sendOn(s *stream, now int64) (refused bool) {
 	if !s.ticketed && vm.passBreaker(s, now) {
 		return true
 	}
+	if r.keyHeader != "" {
+		vm.stampKey(r)
+	}
 	if left == unlimited {
 		return false
 	}
-	if allowed := r.allowed(); allowed <= 0 || deadline.Millis(left) < deadline.Millis(allowed) {
-		vm.scratch = deadline.AppendMillis(vm.scratch[:0], left)
+	ours, call := left, r.grpc && vm.isGRPC()
+	if call {
+		ours -= min(leadNS, left/leadShare)
+	}
+	if allowed := r.allowed(); allowed <= 0 || deadline.Millis(ours) < deadline.Millis(allowed) {
+		vm.scratch = deadline.AppendMillis(vm.scratch[:0], ours)
 		vm.host.SetRequestHeader(headerTimeout, vm.scratch)
 	}
-	if r.grpc && vm.isGRPC() {
+	if call {
 		vm.scratch = deadline.AppendGRPC(vm.scratch[:0], left)
 		vm.host.SetRequestHeader(headerGRPCTimeout, vm.scratch)
 	}

@@ -38,9 +38,9 @@ func TestDeadlines(t *testing.T) {
 		"no number":          {"pay/charge", map[string]string{"x-deadline-ms": "soon"}, nil},
 		"of any size":        {"pay/charge", map[string]string{"x-deadline-ms": strings.Repeat("\xff9", 1<<16)}, nil},
 		"not asked for":      {"pay/charge", grpc("100m"), nil},
-		"gRPC":               {"pay/chat", grpc("100m"), map[string]string{"x-envoy-upstream-rq-timeout-ms": "100", "grpc-timeout": "100m"}},
+		"gRPC":               {"pay/chat", grpc("100m"), map[string]string{"x-envoy-upstream-rq-timeout-ms": "95", "grpc-timeout": "100m"}},
 		"gRPC, rounded up":   {"pay/chat", grpc("1n"), map[string]string{"x-envoy-upstream-rq-timeout-ms": "1", "grpc-timeout": "1m"}},
-		"gRPC by policy":     {"pay/chat", grpc("10S"), map[string]string{"grpc-timeout": "2000m"}},
+		"gRPC by policy":     {"pay/chat", grpc("10S"), map[string]string{"x-envoy-upstream-rq-timeout-ms": "1995", "grpc-timeout": "2000m"}},
 		"HTTP on gRPC route": {"pay/chat", nil, nil},
 		"a plain route":      {"pay/offers", map[string]string{"x-deadline-ms": "0"}, nil},
 	} {

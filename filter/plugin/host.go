@@ -25,6 +25,13 @@ type Host interface {
 	// SetRequestHeader replaces a header of the stream's request, which must not
 	// be sent on yet.
 	SetRequestHeader(name string, value []byte)
+	// ResponseHeader is a header of the response that the callback is about.
+	ResponseHeader(name string) (value []byte, ok bool)
+	// SetResponseHeader replaces one.
+	SetResponseHeader(name string, value []byte)
+	// SetProperty leaves a value, under a name without NUL, that the other streams
+	// of the same request see as a property.
+	SetProperty(name string, value []byte)
 	// Enter makes another context of this VM, a stream's or a plan's, the one
 	// that the calls after it are about, until the callback returns. false: it is
 	// gone.

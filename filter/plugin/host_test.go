@@ -52,25 +52,27 @@ func newProxy(t require.TestingT) *proxy {
 // worker is one worker thread: the Host of one VM.
 type worker struct {
 	*proxy
-	vm       *VM
-	root     uint32
-	rootIDs  map[uint32]string
-	rootID   string // prefix of root ids
-	props    map[string][]byte
-	headers  map[string]string
-	trailers map[string]string
-	response *Response
-	posts    []posted // under way
-	status   int
-	calls    map[string]int
-	sent     map[string]string // request headers that we have set
-	paused   map[uint32]bool   // streams that wait
-	resumed  []uint32
-	answers  map[uint32]*Response // to streams that had waited
-	context  uint32
-	ticks    []uint32          // periods asked for
-	onCall   func(name string) // to fail in a host call
-	postFail bool
+	vm          *VM
+	root        uint32
+	attemptRoot uint32 // 0: the VM is in no upstream chain
+	rootIDs     map[uint32]string
+	rootID      string // prefix of root ids
+	props       map[string][]byte
+	headers     map[string]string
+	trailers    map[string]string
+	response    *Response
+	answer      map[string]string // headers of the answer that the callback is about
+	posts       []posted          // under way
+	status      int
+	calls       map[string]int
+	sent        map[string]string // request headers that we have set
+	paused      map[uint32]bool   // streams that wait
+	resumed     []uint32
+	answers     map[uint32]*Response // to streams that had waited
+	context     uint32
+	ticks       []uint32          // periods asked for
+	onCall      func(name string) // to fail in a host call
+	postFail    bool
 }
 
 type posted struct {
@@ -153,6 +155,10 @@ func (w *worker) end(id uint32, route string, a answer) {
 	case a.isGRPC:
 		w.trailers = map[string]string{trailerGRPCStatus: strconv.FormatInt(a.grpc, 10)}
 		w.vm.ResponseTrailers(id)
+	}
+	if !w.hidden && (a.code < 200 || a.code > 399 || a.flags != 0) { // the listener's access log
+		m, _ := w.DefineMetric(Counter, contract.EndSignalMetric)
+		w.values[m]++
 	}
 	delete(w.paused, id)
 	w.context = id
@@ -293,6 +299,19 @@ func (w *worker) SetRequestHeader(name string, value []byte) {
 		w.sent = map[string]string{}
 	}
 	w.sent[name] = string(value)
+}
+
+func (w *worker) ResponseHeader(name string) ([]byte, bool) {
+	w.call("header")
+	value, ok := w.answer[name]
+	return []byte(value), ok
+}
+
+func (w *worker) SetResponseHeader(name string, value []byte) { w.answer[name] = string(value) }
+
+func (w *worker) SetProperty(name string, value []byte) {
+	w.call("setProperty")
+	w.props[name] = append([]byte(nil), value...)
 }
 
 func (w *worker) Enter(context uint32) bool {

@@ -54,7 +54,8 @@ const coarse = -1
 // row is a contract.Row being counted.
 type row struct {
 	key      rowKey
-	minute   int64 // of a coarse row: the latest that was merged in
+	minute   int64  // of a coarse row: the latest that was merged in
+	attempts uint64 // that the upstream was sent
 	counts   [contract.OutcomeCount]count
 	statuses []statusCount
 	good     []uint64 // latency, one more than bounds
@@ -118,6 +119,7 @@ func (r *row) place(o contract.Outcome, status uint16) *count {
 // merge adds what from has counted.
 func (r *row) merge(from *row) {
 	r.minute = max(r.minute, from.minute)
+	r.attempts += from.attempts
 	for i := range from.counts {
 		r.counts[i].n += from.counts[i].n
 		r.counts[i].degraded += from.counts[i].degraded
@@ -148,7 +150,7 @@ func (r *row) total() (n uint64) {
 func (r *row) wire() contract.Row {
 	out := contract.Row{
 		Minute: r.minute, Coarse: r.key.minute == coarse,
-		Service: r.key.service, Route: r.key.route, Priority: r.key.priority.String(),
+		Service: r.key.service, Route: r.key.route, Priority: r.key.priority.String(), Attempts: r.attempts,
 		Good: r.buckets(r.good), Bad: r.buckets(r.bad), Aborted: r.buckets(r.aborted),
 	}
 	add := func(o contract.Outcome, status uint16, c count) {

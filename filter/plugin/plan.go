@@ -5,6 +5,7 @@ import (
 
 	"github.com/seawall-mesh/seawall/filter/contract"
 	"github.com/seawall-mesh/seawall/filter/engine/breaker"
+	"github.com/seawall-mesh/seawall/filter/engine/chaos"
 	"github.com/seawall-mesh/seawall/filter/engine/codec"
 )
 
@@ -20,9 +21,10 @@ type plan struct {
 	telemetry   contract.Telemetry
 	bounds      *bounds
 	routes      map[string]*route
-	heeds       bool // there is a route with a pool or a deadline
+	heeds       bool // there is a route that heeds
 	endSignal   bool
-	unknown     int // routes that were added for names that the plan does not have
+	faulty      bool // there is a route with faults
+	unknown     int  // routes that were added for names that the plan does not have
 
 	last     *route // found last, by lastName: nearly always asked for again
 	lastName string
@@ -36,12 +38,18 @@ type route struct {
 	grpc          bool
 	unknown       bool
 	cell          *cell  // nil: no breaker
+	exact         bool   // its breaker tells good answers apart by their status
 	tally         *tally // its metrics
 
-	heeds          bool // it has a pool, or reads or hands on a deadline
+	heeds          bool // it has a pool, makes keys, or reads or hands on a deadline
 	pool           *pool
 	timeout        int64 // what the policy gives, 0: no limit
 	deadlineHeader string
+	keyHeader      string // "": no key is made
+	retries        bool   // Envoy may try again
+	attempts       bool   // each try counts for the breaker
+	perTry         int64  // 0: no limit
+	faults         []chaos.Fault
 
 	row    *row // where its requests were counted last
 	rowGen uint64
@@ -70,12 +78,18 @@ func (vm *VM) install(p *contract.Plan) {
 		r := &route{full: from.Name, service: from.Service, name: from.Route, grpc: from.GRPC, tally: vm.tallyOf(from.Name, from.Service, from.Route)}
 		r.priority, _ = contract.ParsePriority(from.Priority)
 		r.pool, r.timeout, r.deadlineHeader = vm.poolOf(from.Service, from.Pool), from.TimeoutNS, from.DeadlineHeader
-		r.heeds = r.pool != nil || r.deadlineHeader != "" || r.grpc
+		r.keyHeader, r.retries, r.faults = from.KeyHeader, from.Retries > 0, faultsOf(from.Faults)
+		if from.Attempts != nil {
+			r.attempts, r.perTry = true, from.Attempts.PerTryNS
+		}
+		next.faulty = next.faulty || len(r.faults) > 0
+		r.heeds = r.pool != nil || r.keyHeader != "" || r.deadlineHeader != "" || r.grpc
 		next.heeds = next.heeds || r.heeds
 		tallies[from.Name] = r.tally
 		next.routes[from.Name] = r
 		if from.Breaker != nil {
 			r.cell = vm.cellOf(from)
+			r.exact = r.cell.failures.NamesBelow(400)
 			cells[from.Name] = r.cell
 			list = append(list, r.cell)
 		}

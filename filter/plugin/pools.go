@@ -16,6 +16,10 @@ const (
 	// endlessNS is how long the permit of a call without any limit lasts if its
 	// VM dies. A VM that lives renews it.
 	endlessNS = 3600e9
+	// leapNS is how long a pool goes unattended at most, in ns. A VM attends to
+	// it every 200 ms, so after more than this the clock was set, or the VM
+	// stood still: nobody knows how long its calls have held their permits.
+	leapNS = 1e9
 )
 
 // pool is this VM's side of one pool.
@@ -32,6 +36,8 @@ type pool struct {
 	current bool           // state is what version has
 	users   int            // streams of this VM that hold a permit or wait
 	waiting []uint32       // those that wait
+
+	attended, steady int64 // last, and since when without a leap, Unix ns
 
 	granted, full, timedOut uint64
 	longest                 int64 // wait since the last batch
@@ -53,6 +59,7 @@ type visit struct {
 	byCaller bool  // the budget is the caller's own deadline
 	budget   int64 // ns from the stream's start, deadline.None: no limit
 	hold     int64
+	since    int64 // when it got its permit, Unix ns
 }
 
 // installPools takes the pools of a plan. One that is gone stays while streams
@@ -114,6 +121,7 @@ func (vm *VM) holder(stream uint32) bulkhead.Holder {
 // try trusts the copy of this VM's last write, which the write itself verifies;
 // what would write nothing is decided on the record as it is.
 func (vm *VM) onPool(p *pool, now int64, step func() bool) bool {
+	p.attend(now)
 	for range maxTries {
 		cached, anew := p.current, false
 		if !cached {
@@ -143,6 +151,23 @@ func (vm *VM) onPool(p *pool, now int64, step func() bool) bool {
 	return false
 }
 
+// attend notes that now is later than the last time, if not by more than it
+// can be.
+func (p *pool) attend(now int64) {
+	if gap := now - p.attended; gap < 0 || gap > leapNS {
+		p.steady = now
+	}
+	p.attended = now
+}
+
+// held is for how long the visit has had its permit.
+func (v *visit) held(now int64) int64 {
+	if v.since < v.pool.steady || v.since > now {
+		return bulkhead.Unknown
+	}
+	return now - v.since
+}
+
 // loadPool reads the record. anew: there was one that is not of this layout.
 func (vm *VM) loadPool(p *pool) (anew bool) {
 	value, version, exists := vm.shared.get(p.key)
@@ -157,21 +182,26 @@ func (vm *VM) loadPool(p *pool) (anew bool) {
 func (vm *VM) acquire(s *stream, v *visit, now int64) bulkhead.Verdict {
 	p := v.pool
 	request := bulkhead.Request{Holder: vm.holder(v.id), Priority: uint8(s.route.priority), WaitNS: v.patience(), HoldNS: v.hold}
+	if v.budget != unlimited {
+		request.BudgetNS = v.budget
+	}
 	verdict := bulkhead.Full
 	ok := vm.onPool(p, now, func() bool {
 		verdict = p.state.Acquire(p.params, now, request)
-		return verdict != bulkhead.Full || len(p.state.Granted) > 0
+		return (verdict != bulkhead.Full && verdict != bulkhead.Late) || len(p.state.Granted) > 0
 	})
 	if !ok {
 		verdict = bulkhead.Full // never above the limit, whatever happens
 	}
 	switch verdict {
 	case bulkhead.Held:
-		v.holds = true
+		v.holds, v.since = true, now
 		p.users++
 		p.granted++
 	case bulkhead.Full:
 		p.full++
+	case bulkhead.Late:
+		p.timedOut++
 	case bulkhead.Queued:
 	}
 	return verdict
@@ -197,7 +227,7 @@ func (vm *VM) leave(v *visit, now int64) {
 	vm.unqueue(v)
 	v.holds = false
 	p.users--
-	vm.onPool(p, now, func() bool { return p.state.Leave(p.params, now, who) || len(p.state.Granted) > 0 })
+	vm.onPool(p, now, func() bool { return p.state.Leave(p.params, now, who, v.held(now)) || len(p.state.Granted) > 0 })
 }
 
 // tend looks after a pool: what this VM has in it, what has expired, and who

@@ -18,6 +18,7 @@ type stream struct {
 	start    int64  // Unix ns
 	sent     int64  // when it went on after waiting, 0: at start
 	visit    *visit // nil: its route has no pool and no deadline
+	tries    *tries // nil: the attempt role has seen none
 	ticket   engine.Ticket
 }
 

@@ -1,6 +1,8 @@
 package plugin
 
 import (
+	"slices"
+
 	"github.com/seawall-mesh/seawall/filter/contract"
 	"github.com/seawall-mesh/seawall/filter/engine"
 	"github.com/seawall-mesh/seawall/filter/engine/breaker"
@@ -44,6 +46,12 @@ type VM struct {
 	queues    map[uint64]Queue // of other VMs
 	visits    []*visit         // free
 
+	// The attempt role.
+	attemptRoots []uint32          // its plugin contexts
+	edges        map[uint32]uint32 // of its streams, the edge's, 0: not known
+	heldTries    []heldTry
+	freeTries    []*tries
+
 	// Streams and what they count.
 	streams  streams
 	admitted uint64 // streams so far
@@ -72,7 +80,7 @@ type VM struct {
 func New(host Host) *VM {
 	vm := &VM{
 		host: host, shared: records{host: host}, plan: safePlan(), cells: map[string]*cell{}, tallies: map[string]*tally{}, rows: newLedger(),
-		pools: map[string]*pool{}, queues: map[uint64]Queue{},
+		pools: map[string]*pool{}, queues: map[uint64]Queue{}, edges: map[uint32]uint32{},
 	}
 	vm.out.staged = newLedger()
 	return vm
@@ -102,6 +110,10 @@ func (vm *VM) Configure(root uint32, config []byte) (ok bool) {
 			ok = true
 		}
 	}()
+	if string(config) == contract.AttemptConfig {
+		vm.attemptRoots = append(vm.attemptRoots, root)
+		return true
+	}
 	parsed, err := contract.ParsePlan(config)
 	if err != nil {
 		vm.log(Error, "plan refused: "+err.Error())
@@ -145,6 +157,19 @@ func (vm *VM) RequestHeaders(id uint32) (pause bool) {
 	if !vm.awake {
 		vm.wake()
 	}
+	if !vm.attempting() {
+		return vm.beginRequest(id)
+	}
+	if edge, isTry := vm.marked(); isTry {
+		return vm.beginTry(id, edge)
+	}
+	if pause = vm.beginRequest(id); !pause {
+		vm.mark(id)
+	}
+	return pause
+}
+
+func (vm *VM) beginRequest(id uint32) (pause bool) {
 	now := vm.host.Now()
 	if vm.roots.several {
 		vm.followStream(now)
@@ -247,6 +272,9 @@ func (vm *VM) StreamDone(id uint32) {
 	if !vm.awake {
 		vm.wake()
 	}
+	if vm.attempting() && vm.endTry(id) {
+		return
+	}
 	s, known := vm.streams.take(id)
 	if !known && vm.roots.find(id) >= 0 {
 		return // a plan's own context: the host tells of the end of those too
@@ -283,11 +311,24 @@ func (vm *VM) StreamDone(id uint32) {
 			}
 		}
 	}
-	vm.count(r, outcome, status, duration, now)
+	if r.name == "" && outcome == contract.OK {
+		outcome, status = contract.ClientError, 404 // no route: over gRPC, Envoy's answer looks like a good one
+	}
+	sent := vm.attempts(&s)
+	if s.tries != nil {
+		if s.tries.injected && !outcome.Refusal() {
+			outcome = contract.Injected
+		}
+		vm.freeTries = append(vm.freeTries, s.tries)
+	}
+	vm.count(r, outcome, status, duration, sent, now)
 	if r.cell != nil && known && !s.refused.Refusal() {
 		result := verdict(r.cell, outcome, status, upstream)
 		if s.visit != nil && s.visit.cut(outcome, now-s.start) {
 			result = breaker.Result{}
+		}
+		if s.tries != nil && r.attempts {
+			result = endTries(&s, result, outcome, now)
 		}
 		vm.settle(r.cell, &s, engine.Result{Breaker: result}, now)
 	}
@@ -297,10 +338,10 @@ func (vm *VM) StreamDone(id uint32) {
 }
 
 // endedWell reports whether the stream is known to have ended with the
-// upstream's answer of 200 to 399, without asking. Over gRPC its trailers must
-// say OK as well.
+// upstream's answer of 200 to 399, without asking which. Over gRPC its trailers
+// must say OK as well.
 func (vm *VM) endedWell(s *stream, r *route) bool {
-	return vm.plan.endSignal && vm.ends.defined && (!r.grpc || (s.trailed && s.grpc == 0)) && vm.ends.quiet(vm.host)
+	return vm.plan.endSignal && vm.ends.defined && !r.exact && (!r.grpc || (s.trailed && s.grpc == 0)) && vm.ends.quiet(vm.host)
 }
 
 // ending asks the proxy how the stream ended. Details are read only where they
@@ -344,7 +385,7 @@ func verdict(c *cell, o contract.Outcome, status uint16, upstream bool) breaker.
 	return breaker.Result{} // Envoy's own reply says nothing of the service
 }
 
-func (vm *VM) count(r *route, o contract.Outcome, status uint16, duration, now int64) {
+func (vm *VM) count(r *route, o contract.Outcome, status uint16, duration int64, sent uint64, now int64) {
 	r.tally.count(o)
 	minute := now / minuteNS
 	if r.row == nil || r.rowGen != vm.rows.gen || r.row.key.minute != minute {
@@ -355,6 +396,7 @@ func (vm *VM) count(r *route, o contract.Outcome, status uint16, duration, now i
 		}
 	}
 	r.row.add(o, status, duration)
+	r.row.attempts += sent
 }
 
 // Tick does what has no stream: it re-reads records, flushes metrics and moves
@@ -365,6 +407,10 @@ func (vm *VM) Tick(root uint32) {
 			vm.panicked("tick", cause)
 		}
 	}()
+	if slices.Contains(vm.attemptRoots, root) {
+		vm.tickAttempts(root)
+		return
+	}
 	now := vm.host.Now()
 	if vm.waiters > 0 {
 		vm.serveWaiters(now)

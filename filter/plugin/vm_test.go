@@ -88,19 +88,29 @@ func TestWhatIsCounted(t *testing.T) {
 	le := func(us int64) []contract.Bucket { return []contract.Bucket{{LeUS: us, N: 1}} }
 	require.Equal(t, []contract.Row{
 		{
-			Minute: minute, Service: "pay", Route: "charge", Priority: "critical",
+			Minute: minute, Service: "pay", Route: "charge", Priority: "critical", Attempts: 4,
 			Counts: []contract.Count{{Outcome: "ok", N: 1}, {Outcome: "aborted", N: 1}, {Outcome: "5xx", Status: 503, N: 1}, {Outcome: "4xx", Status: 404, N: 1}},
 			Good:   []contract.Bucket{{LeUS: 10_000, N: 1}, {LeUS: -1, N: 1}}, Bad: le(100_000), Aborted: le(1_000),
 		},
-		{Minute: minute, Service: "pay", Route: "offers", Priority: "medium", Counts: one("ok", 0)},
+		{Minute: minute, Service: "pay", Route: "offers", Priority: "medium", Attempts: 1, Counts: one("ok", 0)},
 		{Minute: minute, Service: "pay", Route: "", Priority: "medium", Counts: one("4xx", 404), Good: le(1_000)},
-		{Minute: minute, Service: "pay", Route: "later", Priority: "medium", Counts: one("ok", 0), Good: le(1_000)},
-		{Minute: minute, Service: "pay", Route: "chat", Priority: "low", Counts: one("5xx", 200), Bad: le(1_000)},
+		{Minute: minute, Service: "pay", Route: "later", Priority: "medium", Attempts: 1, Counts: one("ok", 0), Good: le(1_000)},
+		{Minute: minute, Service: "pay", Route: "chat", Priority: "low", Attempts: 1, Counts: one("5xx", 200), Bad: le(1_000)},
 	}, b.Rows)
 	require.Equal(t, contract.Counters{Requests: 10, UnknownRoutes: 1}, b.Counters)
 	require.Equal(t, []string{
 		"charge.result=bad=1", "charge.result=good=2", "chat.result=bad=1", "later.result=good=1", "offers.result=good=1", "_.result=good=1",
 	}, append(w.shown("seawall.requests.service=pay.route=")[1:], w.shown("seawall.requests.service=pay.route=")[0]))
+}
+
+// Envoy's 404 for a path that no route takes is a 200 over gRPC.
+func TestNoRouteOverGRPCIsNoGoodAnswer(t *testing.T) {
+	t.Parallel()
+	w := workers(t, 1)[0]
+	w.request("pay/", answer{code: 200, details: "direct_response", grpc: 12, isGRPC: true, trailersOnly: true})
+	rows := w.batch().Rows
+	require.Len(t, rows, 1)
+	require.Equal(t, []contract.Count{{Outcome: "4xx", Status: 404, N: 1}}, rows[0].Counts)
 }
 
 func TestAStreamThatWasNotSeenToStart(t *testing.T) {

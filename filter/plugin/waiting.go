@@ -3,6 +3,7 @@ package plugin
 import (
 	"slices"
 
+	"github.com/seawall-mesh/seawall/filter/contract"
 	"github.com/seawall-mesh/seawall/filter/engine/bulkhead"
 	"github.com/seawall-mesh/seawall/filter/problem"
 )
@@ -174,6 +175,9 @@ func (vm *VM) goOn(s *stream, now int64) {
 		vm.leave(s.visit, now)
 		return
 	}
+	if vm.attempting() {
+		vm.mark(s.id)
+	}
 	vm.host.Resume()
 }
 
@@ -204,7 +208,7 @@ func (vm *VM) called(id uint32, now int64) {
 		return
 	}
 	p.granted++
-	v.holds = true
+	v.holds, v.since = true, now
 	if !vm.host.Enter(id) {
 		vm.leave(v, now)
 		return
@@ -222,8 +226,21 @@ func (vm *VM) refuseWait(s *stream) {
 		vm.refuseDeadline(s)
 		return
 	}
-	s.refused = bulkheadTimeout
+	s.refused = contract.BulkheadTimeout
 	vm.refuse(problem.BulkheadTimeout, "no permit of pool "+r.service+"/"+v.pool.name+" came free in time", 1, grpcExhausted)
+}
+
+// refuseLate answers a request whose deadline would pass while it waits.
+func (vm *VM) refuseLate(s *stream) {
+	v, r := s.visit, s.route
+	wait := "the wait for a permit of pool " + r.service + "/" + v.pool.name + " would take longer than "
+	if v.byCaller {
+		s.refused = contract.Deadline
+		vm.refuse(problem.Deadline, wait+"the caller's deadline for "+r.service+"/"+r.name+" leaves", 0, grpcDeadline)
+		return
+	}
+	s.refused = contract.BulkheadTimeout
+	vm.refuse(problem.BulkheadTimeout, wait+r.service+"/"+r.name+" may take", 1, grpcExhausted)
 }
 
 // hurry makes this callback's plan context tick fast, and the others find out

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -162,53 +163,180 @@ func TestGRPC(t *testing.T) {
 	require.NoError(t, err)
 	closed := nobody.Addr().String()
 	require.NoError(t, nobody.Close())
-
-	const unary, duplex = "/grpc.testing.TestService/UnaryCall", "/grpc.testing.TestService"
-	// host is a service of its own over the same server, one route for all calls.
-	host := func(name, policy string) string {
-		at := address
-		if name == "gone" {
-			at = closed
-		}
-		return anotherService(name, endpointsAt(at)+", protocol: grpc", fmt.Sprintf("pools: {one: {maxConcurrency: 1, maxQueue: 0}}, routes: [{name: %s, match: {path: {prefix: %s}}%s}]", name, duplex, policy))
+	// on is a service of its own at an address, with one route for all calls.
+	on := func(at, name, more string) string {
+		return anotherService(name, endpointsAt(at)+", protocol: grpc", fmt.Sprintf(
+			"pools: {one: {maxConcurrency: 1, maxQueue: 0}}, routes: [{name: %s, match: {path: {prefix: /grpc.testing.TestService}}%s}]", name, more))
 	}
-	u := startUp(t, upConfig{workers: 2, policy: shop{endpoints: []string{address}, routes: []route{{name: "fine"}}}.yaml() +
-		host("plain", "") +
-		host("short", ", timeout: {request: 300ms}") +
-		host("again", ", retry: {attempts: 3, retryOn: [503, reset, connect-failure, timeout], backoff: {base: 10ms, max: 20ms}}, timeout: {request: 5s, perTry: 1s}") +
-		host("tripping", ", breaker: "+breaker(3, "1h")) +
-		host("pooled", ", pool: one") +
-		host("gone", ""),
+	const retry = ", timeout: {request: 5s, perTry: 1s}, retry: {attempts: 3, retryOn: [503, reset, connect-failure, timeout], backoff: {base: 10ms, max: 20ms}, idempotency: {}}"
+	u := startUp(t, upConfig{workers: 2, policy: shop{endpoints: []string{address}, protocol: "grpc", routes: []route{{name: "fine"}}}.yaml() +
+		on(address, "plain", "") + on(address, "short", ", timeout: {request: 300ms}") + on(address, "again", retry) +
+		on(address, "tripping", ", breaker: "+breaker(3, "1h")) + on(address, "pooled", ", pool: one") + on(closed, "gone", ""),
 	})
-	_ = unary
-	_ = service
-
-	call := func(t *testing.T, host string, ctx context.Context) error {
+	clients := map[string]pb.TestServiceClient{}
+	for _, host := range []string{"plain", "short", "again", "tripping", "pooled", "gone", "shop", "nowhere"} {
+		clients[host] = dialGRPC(t, u.listen, host+".local")
+	}
+	hello := &pb.SimpleRequest{Payload: &pb.Payload{Body: []byte("hello")}}
+	// fails calls, and looks at what the caller is told.
+	fails := func(ctx context.Context, t *testing.T, host string, code codes.Code, message string) metadata.MD {
 		t.Helper()
 		var header, trailer metadata.MD
-		_, err := dialGRPC(t, u.listen, host+".local").UnaryCall(ctx, &pb.SimpleRequest{Payload: &pb.Payload{Body: []byte("hello")}}, grpc.Header(&header), grpc.Trailer(&trailer))
-		t.Log(err, header, trailer)
-		return err
+		_, err := clients[host].UnaryCall(ctx, hello, grpc.Header(&header), grpc.Trailer(&trailer))
+		told := grpcstatus.Convert(err)
+		require.Equal(t, code, told.Code(), told.Message())
+		require.Equal(t, message, told.Message())
+		all := metadata.Join(header, trailer)
+		require.Len(t, all.Get("x-request-id"), 1)
+		return all
 	}
-	for _, host := range []string{"plain", "short", "again", "tripping", "pooled", "gone", "nowhere"} {
-		call(t, host, asking(t))
-	}
-	for code := 1; code < 17; code++ {
-		call(t, "plain", asking(t, mdCode, fmt.Sprint(code)))
-	}
-	call(t, "short", asking(t, mdWait, "1"))
-	service.calls.Store(0)
-	call(t, "again", asking(t, mdCode, "14"))
-	t.Log(service.calls.Load())
-	for range 5 {
-		call(t, "tripping", asking(t, mdCode, "14"))
-	}
-	ctx, cancel := context.WithTimeout(asking(t, mdWait, "1"), 300*time.Millisecond)
-	defer cancel()
-	call(t, "plain", ctx)
-	t.Log(service.left)
-	t.Log(u.outcomes())
-	u.awaitBatches()
-	t.Log(u.outcomes())
+	want := tally{}
+
+	t.Run("unary", func(t *testing.T) {
+		got, err := clients["plain"].UnaryCall(asking(t), hello)
+		require.NoError(t, err)
+		require.Equal(t, "hello", string(got.GetPayload().GetBody()))
+		want["plain ok"]++
+	})
+	t.Run("the service's own errors", func(t *testing.T) {
+		outcomes := map[codes.Code]string{codes.Unknown: "5xx", codes.Internal: "5xx", codes.Unavailable: "5xx", codes.DataLoss: "5xx", codes.DeadlineExceeded: "timeout"}
+		for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
+			fails(asking(t, mdCode, fmt.Sprint(uint32(code))), t, "plain", code, "as asked")
+			outcome := outcomes[code]
+			if outcome == "" {
+				outcome = "4xx"
+			}
+			want["plain "+outcome]++
+		}
+	})
+	t.Run("streams", func(t *testing.T) {
+		for _, code := range []codes.Code{codes.OK, codes.Unavailable} {
+			stream, err := clients["plain"].FullDuplexCall(asking(t, mdCode, fmt.Sprint(uint32(code))))
+			require.NoError(t, err)
+			for k := range 5 { // each message only once the one before has come back
+				word := fmt.Sprint("word ", k)
+				require.NoError(t, stream.Send(&pb.StreamingOutputCallRequest{Payload: &pb.Payload{Body: []byte(word)}}))
+				got, err := stream.Recv()
+				require.NoError(t, err)
+				require.Equal(t, word, string(got.GetPayload().GetBody()))
+			}
+			require.NoError(t, stream.CloseSend())
+			_, err = stream.Recv()
+			if code == codes.OK {
+				require.ErrorIs(t, err, io.EOF)
+				want["plain ok"]++
+				continue
+			}
+			require.Equal(t, code, grpcstatus.Code(err))
+			want["plain 5xx"]++
+		}
+		up, err := clients["plain"].StreamingInputCall(asking(t))
+		require.NoError(t, err)
+		for range 100 {
+			require.NoError(t, up.Send(&pb.StreamingInputCallRequest{Payload: &pb.Payload{Body: make([]byte, 10_000)}}))
+		}
+		total, err := up.CloseAndRecv()
+		require.NoError(t, err)
+		require.EqualValues(t, 1_000_000, total.GetAggregatedPayloadSize())
+		down, err := clients["plain"].StreamingOutputCall(asking(t), &pb.StreamingOutputCallRequest{ResponseParameters: []*pb.ResponseParameters{{Size: 1}, {Size: 300_000}, {Size: 0}}})
+		require.NoError(t, err)
+		for _, size := range []int{1, 300_000, 0} {
+			got, err := down.Recv()
+			require.NoError(t, err)
+			require.Len(t, got.GetPayload().GetBody(), size)
+		}
+		_, err = down.Recv()
+		require.ErrorIs(t, err, io.EOF)
+		want["plain ok"] += 2
+	})
+	t.Run("retries", func(t *testing.T) {
+		for _, tc := range []struct {
+			name  string
+			more  []string
+			code  codes.Code
+			calls int64
+		}{
+			{"with a key", []string{"idempotency-key", "k-1", mdCode, "14", mdFails, "2"}, codes.OK, 3},
+			{"with a key, all in vain", []string{"idempotency-key", "k-2", mdCode, "14"}, codes.Unavailable, 3},
+			{"what is not to be tried again", []string{"idempotency-key", "k-3", mdCode, "3"}, codes.InvalidArgument, 1},
+			{"without a key", []string{mdCode, "14"}, codes.Unavailable, 1},
+		} {
+			t.Run(tc.name, func(t *testing.T) {
+				service.calls.Store(0)
+				_, err := clients["again"].UnaryCall(asking(t, tc.more...), hello)
+				require.Equal(t, tc.code, grpcstatus.Code(err), err)
+				require.Equal(t, tc.calls, service.calls.Load())
+			})
+		}
+		want["again ok"], want["again 5xx"], want["again 4xx"] = 1, 2, 1
+	})
+	t.Run("refusals", func(t *testing.T) {
+		for range 3 {
+			fails(asking(t, mdCode, "14"), t, "tripping", codes.Unavailable, "as asked")
+		}
+		md := fails(asking(t), t, "tripping", codes.Unavailable, "the circuit breaker of tripping/tripping is open")
+		require.Equal(t, []string{"breaker-open"}, md.Get("x-seawall-decision"))
+		require.Equal(t, []string{"3600"}, md.Get("retry-after"))
+		want["tripping 5xx"], want["tripping breaker-open"] = 3, 1
+
+		held := make(chan error, 1)
+		go func() {
+			_, err := clients["pooled"].UnaryCall(asking(t, mdWait, "1"), hello)
+			held <- err
+		}()
+		eventually(t, soon, func() (bool, string) { return service.inside.Load() == 1, "the first does not come" })
+		md = fails(asking(t), t, "pooled", codes.ResourceExhausted, "all permits of pool pooled/one are taken, and its queue is full")
+		require.Equal(t, []string{"bulkhead-full"}, md.Get("x-seawall-decision"))
+		require.Equal(t, []string{"1"}, md.Get("retry-after"))
+		close(service.leave)
+		require.NoError(t, <-held)
+		want["pooled ok"], want["pooled bulkhead-full"] = 1, 1
+	})
+	t.Run("Envoy's own", func(t *testing.T) {
+		fails(asking(t), t, "gone", codes.Unavailable, "No connection to the service")
+		fails(asking(t), t, "nowhere", codes.Unimplemented, "No such route") // no service, no row
+		fails(asking(t), t, "shop", codes.Unimplemented, "No such route")
+		want["gone connect-failure"], want[" 4xx"] = 1, 1
+	})
+	u.awaitOutcomes(want)
 	u.stop()
+}
+
+// A call's time is over at the same instant for the client, the edge and the
+// service: the edge says so first, and neither blames the service for hanging
+// up nor the client for leaving.
+func TestGRPCTimeIsUpEverywhere(t *testing.T) {
+	t.Parallel()
+	service, address := startGRPC(t)
+	defer close(service.leave)
+	u := startUp(t, upConfig{workers: 2, policy: shop{endpoints: []string{address}, protocol: "grpc", routes: []route{
+		{name: "short", path: "/grpc.testing.TestService/UnaryCall", timeout: "200ms"},
+		{name: "patient", path: "/grpc.testing.TestService", breaker: breaker(1, "1h")},
+	}}.yaml()})
+	client := dialGRPC(t, u.listen, shopHost)
+	const calls = 10
+	for range calls {
+		_, err := client.UnaryCall(asking(t, mdWait, "1"), &pb.SimpleRequest{})
+		require.Equal(t, codes.DeadlineExceeded, grpcstatus.Code(err), err)
+		ctx, cancel := context.WithTimeout(asking(t, mdWait, "1"), 200*time.Millisecond)
+		stream, err := client.StreamingOutputCall(ctx, &pb.StreamingOutputCallRequest{})
+		require.NoError(t, err)
+		_, err = stream.Recv()
+		require.Equal(t, codes.DeadlineExceeded, grpcstatus.Code(err), err)
+		cancel()
+	}
+	for _, left := range service.deadlines() {
+		require.LessOrEqual(t, left, 200*time.Millisecond)
+		require.Greater(t, left, 100*time.Millisecond)
+	}
+	require.Len(t, service.deadlines(), 2*calls)
+	u.awaitOutcomes(tally{"short timeout": calls, "patient timeout": calls})
+	require.Equal(t, "closed", u.breaker("patient").State, "a client's deadline is no failure of the service")
+	u.stop()
+}
+
+func (s *grpcService) deadlines() []time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.left)
 }

@@ -68,7 +68,7 @@ func TestServiceDetails(t *testing.T) {
 		for _, tc := range []struct{ name, host, path, seenHost, seenPath string }{
 			{"nothing", "shop", "/plain/x", "shop.local", "/plain/x"},
 			{"host", "host", "/a", "api.prod", "/a"},
-			{"prefix", "prefix", "/v1/a?b=/v1", "prefix.local", "/api/v2/a"},
+			{"prefix", "prefix", "/v1/a?b=/v1", "prefix.local", "/api/v2/a?b=/v1"},
 			{"the path itself", "prefix", "/v1", "prefix.local", "/api/v2"},
 			{"another path of the service", "prefix", "/old/v1/a", "prefix.local", "/api/v2/a"},
 			{"of the service, not of the route", "prefix", "/v1/items/7", "prefix.local", "/api/v2/items/7"},
@@ -94,12 +94,11 @@ func TestServiceDetails(t *testing.T) {
 			n, err := u.stat("cluster.checked.membership_healthy")
 			return err == nil && n == 1, fmt.Sprintf("%d endpoints are well (%v)", n, err)
 		})
-		ill.Forget()
+		require.Equal(t, "checked.local", recorded(ill, "/healthz")[0].Host)
 		for range 20 {
 			require.Equal(t, 200, c.call(t, "/x").status)
 		}
 		require.Zero(t, ill.Calls("/x"), "calls for an endpoint that is not well")
-		require.Equal(t, "checked.local", ill.Records()[0].Host)
 		ill.Set("/healthz", upstream.Behaviour{})
 		eventually(t, soon, func() (bool, string) {
 			c.call(t, "/x")
@@ -132,8 +131,7 @@ func TestServiceDetails(t *testing.T) {
 		}
 	})
 	t.Run("a CA that is renewed", func(t *testing.T) {
-		require.NoError(t, os.Rename(filepath.Join(pki, "renewed.pem"), filepath.Join(pki, "old.pem")))
-		require.NoError(t, os.WriteFile(filepath.Join(pki, "renewed.pem"), right, 0o644))
+		replaceFile(t, filepath.Join(pki, "renewed.pem"), right)
 		eventually(t, soon, func() (bool, string) {
 			a := caller(t, "distrusted").call(t, "/")
 			return a.status == 200, fmt.Sprintf("it answers %d", a.status)

@@ -33,9 +33,9 @@ func TestPoolInAStorm(t *testing.T) {
 }
 
 // The same, and again and again a VM of the filter traps: before it looks at a
-// request, halfway through giving a permit, and at a request's end. That costs
-// what was under way in this VM, and its permits for as long as its calls may
-// run; nobody else is let in meanwhile.
+// request, and before and after a permit is written down as given or taken
+// back. That costs what was under way in this VM, and its permits for as long as
+// its calls may run; nobody else is let in meanwhile.
 func TestPoolInAStormOfTraps(t *testing.T) {
 	t.Parallel()
 	for _, workers := range []int{1, 2, 4} {
@@ -298,8 +298,8 @@ func (w *storm) compare(t testing.TB, g *gate, lines []sighting, others tally) {
 			if seen[call] == "" {
 				unseen++
 			}
-		} else {
-			require.Equal(t, said, seen[call], "call %s of %s, as its client saw it and as Envoy did", call, route)
+		} else if outcome != "reset" || seen[call] != route+" "+trapped { // the service broke off what a dead VM had let in
+			require.Equal(t, said, seen[call], "call %s, as its client saw it and as Envoy did", call)
 		}
 		switch _, outcome, _ = strings.Cut(seen[call], " "); outcome {
 		case "ok", "reset":

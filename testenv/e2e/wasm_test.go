@@ -54,6 +54,7 @@ func TestFilterBuildIsReproducible(t *testing.T) {
 			require.Equal(t, embedded, hex.EncodeToString(sum[:]), "filter/module/dist/filter.wasm is another build; is it older than the sources? (`make wasm`)")
 			require.NotContains(t, string(built), filepath.Dir(dir), "the build's folder is in it")
 			require.NotContains(t, string(built), home)
+			require.NotContains(t, string(built), headerTrapdoor, "a build for tests")
 			copied, err := os.ReadFile(filepath.Join(dir, "filter", "module", "dist", "filter.wasm"))
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(built, copied), "what is embedded is not what was built")

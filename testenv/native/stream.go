@@ -124,7 +124,7 @@ func (s *stream) respond(r host.Response) {
 		s.trailers = map[string]string{"grpc-status": status}
 		s.root.vm.call(s.root, s, func() { s.root.vm.plugin.ResponseTrailers(s.id) })
 	}
-	s.reply = scenario.Reply{Status: r.Code, Upstream: true}
+	s.reply = scenario.Reply{Status: r.Code, Upstream: true, RetryAfter: r.Headers.Get("retry-after")}
 }
 
 // local is the plugin's own answer.
@@ -197,8 +197,8 @@ func (s *stream) End(answer string, latency time.Duration) (scenario.Reply, erro
 	}
 	if s.router != nil {
 		s.router.End() // of a client that left, the edge hears first
-		s.router.Report(&s.reply, s.req)
 	}
+	s.router.Report(&s.reply, s.req)
 	return s.reply, nil
 }
 

@@ -151,18 +151,24 @@ func (h *Host) Push(u Update) error {
 	h.t.Helper()
 	h.pushMu.Lock()
 	defer h.pushMu.Unlock()
-	before := h.verdicts()
+	var before verdicts
+	require.Eventually(h.t, func() bool {
+		v, err := h.verdicts()
+		before = v
+		return err == nil
+	}, startTimeout, pollShort, "envoy's admin does not answer")
 	h.write(h.envoy.Dir(), u)
 	return h.awaitVerdict(before.ok + before.rejected)
 }
 
 type verdicts struct{ ok, rejected uint64 }
 
-func (h *Host) verdicts() verdicts {
-	h.t.Helper()
-	stats, err := h.envoy.Admin().Stats(context.Background(), `extension_config_discovery\.http_filter\.seawall\.`)
-	require.NoError(h.t, err)
+func (h *Host) verdicts() (verdicts, error) {
 	var v verdicts
+	stats, err := h.envoy.Admin().Stats(context.Background(), `extension_config_discovery\.http_filter\.seawall\.`)
+	if err != nil {
+		return v, err
+	}
 	for name, n := range stats {
 		switch name[strings.LastIndex(name, ".")+1:] {
 		case "update_success":
@@ -171,7 +177,7 @@ func (h *Host) verdicts() verdicts {
 			v.rejected = n
 		}
 	}
-	return v
+	return v, nil
 }
 
 // awaitVerdict waits for one more verdict than there were.
@@ -180,8 +186,9 @@ func (h *Host) awaitVerdict(seen uint64) error {
 	var now verdicts
 	rejectedBefore := h.rejected
 	require.Eventually(h.t, func() bool {
-		now = h.verdicts()
-		return now.ok+now.rejected > seen
+		v, err := h.verdicts() // a busy admin answers the next time
+		now = v
+		return err == nil && now.ok+now.rejected > seen
 	}, startTimeout, pollShort, "envoy says nothing of the configuration")
 	h.rejected = now.rejected
 	if now.rejected > rejectedBefore {

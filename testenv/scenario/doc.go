@@ -29,6 +29,7 @@
 //	at 6s: clock -1h                                             # the wall clock steps
 //	at 9s: expect breaker payments/charge open
 //	at 9s: expect count payments/charge 5xx=5 breaker-open=1
+//	at 9s: expect attempts payments/charge n=12                   # tries that were sent, in all
 //	at 9s: expect counter panics=0
 //	at 9s: hold=a GET payments/x header=x-deadline-ms:500
 //	at 9s: expect held a waiting                                 # waiting | upstream | answered

@@ -233,8 +233,8 @@ func (e *hostExchange) End(answer string, latency time.Duration) (Reply, error) 
 	}
 	if e.router != nil {
 		e.router.End() // of a client that left, the edge hears first
-		e.router.Report(&reply, e.req)
 	}
+	e.router.Report(&reply, e.req)
 	switch res.Action {
 	case host.Failed:
 		reply.Note = "(vm dead)"

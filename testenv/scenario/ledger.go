@@ -14,6 +14,7 @@ import (
 type Ledger struct {
 	Batches     []contract.Batch                 // accepted, each once
 	Counts      map[string]map[string]uint64     // by "service/route" and outcome
+	Attempts    map[string]uint64                // tries that the upstream was sent, by "service/route"
 	Breakers    map[string]contract.BreakerState // by "service/route"
 	Events      []contract.Event                 // in order of time
 	Counters    map[string]contract.Counters     // by vm
@@ -25,7 +26,7 @@ type Ledger struct {
 // promises: one (node, vm, seq) has one content for ever, and no gaps. The
 // error names the delivery.
 func Read(deliveries []Delivery) (*Ledger, error) {
-	l := &Ledger{Counts: map[string]map[string]uint64{}, Breakers: map[string]contract.BreakerState{}, Counters: map[string]contract.Counters{}, Pools: map[string]map[string]PoolWord{}}
+	l := &Ledger{Counts: map[string]map[string]uint64{}, Attempts: map[string]uint64{}, Breakers: map[string]contract.BreakerState{}, Counters: map[string]contract.Counters{}, Pools: map[string]map[string]PoolWord{}}
 	type key struct {
 		node, vm string
 		seq      uint64
@@ -101,6 +102,7 @@ func (l *Ledger) add(b contract.Batch) {
 		if l.Counts[name] == nil {
 			l.Counts[name] = map[string]uint64{}
 		}
+		l.Attempts[name] += r.Attempts
 		for _, c := range r.Counts {
 			l.Counts[name][c.Outcome] += c.N
 		}

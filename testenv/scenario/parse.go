@@ -257,7 +257,7 @@ func (s *Scenario) parsePush(w, want []string) (any, error) {
 
 func parseExpect(w []string) (any, error) {
 	if len(w) < 2 {
-		return nil, fmt.Errorf("expect: want breaker, count, counter, pool, held or sent")
+		return nil, fmt.Errorf("expect: want breaker, count, counter, attempts, pool, held or sent")
 	}
 	e := Expect{Kind: w[0]}
 	switch e.Kind {
@@ -273,13 +273,13 @@ func parseExpect(w []string) (any, error) {
 		}
 		e.Subject, e.Values = w[1], []KV{{"state", w[2]}}
 		return e, nil
-	case "count", "pool", "sent":
+	case "count", "pool", "sent", "attempts":
 		e.Subject = w[1]
 		w = w[2:]
 	case "counter":
 		w = w[1:]
 	default:
-		return nil, fmt.Errorf("expect %s: want breaker, count, counter, pool, held or sent", e.Kind)
+		return nil, fmt.Errorf("expect %s: want breaker, count, counter, attempts, pool, held or sent", e.Kind)
 	}
 	for _, kv := range w {
 		k, v, ok := strings.Cut(kv, "=")

@@ -82,7 +82,7 @@ func TestParseErrors(t *testing.T) {
 		{"no such file", "at 0s: push x.json", "no such file"},
 		{"telemetry", "at 0s: telemetry off", "want one of"},
 		{"several held", "at 0s: 2x hold=a GET a/b", "one request has one name"},
-		{"expect", "at 0s: expect weather sunny", "want breaker, count, counter, pool, held or sent"},
+		{"expect", "at 0s: expect weather sunny", "want breaker, count, counter, attempts, pool, held or sent"},
 		{"held", "at 0s: expect held a gone", "one of [waiting upstream answered]"},
 		{"header", "at 0s: GET a/b header=x", "want header=NAME:VALUE"},
 	} {
@@ -141,6 +141,11 @@ func TestFaster(t *testing.T) {
 	require.Equal(t, was.Routes[0].Breaker.Identity, b.Identity)
 	require.Equal(t, was.LatencyBoundsUS, is.LatencyBoundsUS)
 	require.Equal(t, was.Routes[0].Breaker.FailureRate.PPM, b.FailureRate.PPM)
+	slower, err := scenario.Faster(slow, epoch, 0.5)
+	require.NoError(t, err)
+	is, err = contract.ParsePlan(slower)
+	require.NoError(t, err)
+	require.EqualValues(t, 16*time.Second, is.Routes[0].TimeoutNS)
 	_, err = scenario.Faster([]byte("{"), epoch, 10)
 	require.Error(t, err)
 }

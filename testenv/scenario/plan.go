@@ -107,9 +107,9 @@ func fillRoute(route map[string]any, epoch int64) error {
 }
 
 // Faster divides all times of a filled plan, so that what the filter does
-// after them it does so many times sooner. Names, hash and identities stay; the
-// end of an override comes nearer to epoch.
-func Faster(plan []byte, epoch int64, by int) ([]byte, error) {
+// after them it does so many times sooner, or later if by is less than 1. Names,
+// hash and identities stay; the end of an override comes nearer to epoch.
+func Faster(plan []byte, epoch int64, by float64) ([]byte, error) {
 	if by == 1 {
 		return plan, nil
 	}
@@ -119,11 +119,11 @@ func Faster(plan []byte, epoch int64, by int) ([]byte, error) {
 	if err := dec.Decode(&v); err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
-	divide(v, epoch, int64(by))
+	divide(v, epoch, by)
 	return json.Marshal(v)
 }
 
-func divide(v any, epoch, by int64) {
+func divide(v any, epoch int64, by float64) {
 	switch v := v.(type) {
 	case []any:
 		for _, item := range v {
@@ -136,9 +136,9 @@ func divide(v any, epoch, by int64) {
 			case err != nil:
 				divide(item, epoch, by)
 			case key == "notAfterNs":
-				v[key] = epoch + (ns-epoch)/by
+				v[key] = epoch + int64(float64(ns-epoch)/by)
 			case strings.HasSuffix(key, "Ns"):
-				v[key] = ns / by
+				v[key] = int64(float64(ns) / by)
 			}
 		}
 	}

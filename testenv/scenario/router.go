@@ -219,8 +219,15 @@ func (r *Router) await(try Try, pass func(time.Duration)) {
 // End ends what is left of the request.
 func (r *Router) End() { r.over("") }
 
-// Report adds what the upstream saw to a reply.
+// Report adds what the upstream saw to a reply. Without a router it saw nothing.
 func (r *Router) Report(reply *Reply, req Request) {
+	if !req.Tried {
+		return
+	}
+	if r == nil {
+		reply.Calls = "0"
+		return
+	}
 	sent := ""
 	for _, h := range req.Headers {
 		if h.Key == keyHeader {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,7 +96,7 @@ type RealTime interface {
 	// Settle waits until done, and until all that was before has been told.
 	Settle(done func() bool) error
 	// Pace is how many times faster than the script its time runs.
-	Pace() int
+	Pace() float64
 	// Wall is its wall clock, in Unix ns.
 	Wall() int64
 }
@@ -360,7 +361,7 @@ func (r *runner) about(want, got string) bool {
 	}
 	w, err1 := strconv.Atoi(want)
 	g, err2 := strconv.Atoi(got)
-	w = (w + r.real.Pace() - 1) / r.real.Pace()
+	w = int(math.Ceil(float64(w) / r.real.Pace()))
 	return errors.Join(err1, err2) == nil && g >= w-1 && g <= w+1
 }
 
@@ -375,7 +376,7 @@ func (r *runner) left(want, got string) bool {
 	}
 	w, err1 := strconv.Atoi(strings.TrimSuffix(want, "m"))
 	g, err2 := strconv.Atoi(strings.TrimSuffix(got, "m"))
-	w /= r.real.Pace()
+	w = int(float64(w) / r.real.Pace())
 	return errors.Join(err1, err2) == nil && strings.HasSuffix(want, "m") == strings.HasSuffix(got, "m") &&
 		g <= w && g >= w-int(slack.Milliseconds())
 }
@@ -436,6 +437,8 @@ func (r *runner) expect(step Step, do Expect, pause time.Duration) error {
 			}
 		case "pool":
 			got = l.Pool(do.Subject, want.Key)
+		case "attempts":
+			got = strconv.FormatUint(l.Attempts[do.Subject], 10)
 		case "count":
 			got = strconv.FormatUint(l.Counts[do.Subject][want.Key], 10)
 		default:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -15,35 +16,18 @@ import (
 
 // statements are prepared once: the writer runs them thousands of times a
 // second.
-type statements struct{ count, latency *sql.Stmt }
+type statements struct{ add *sql.Stmt }
 
 func (s *Store) prepare(ctx context.Context) (err error) {
-	if s.stmts.count, err = s.write.PrepareContext(ctx, `INSERT INTO counts (span, start, series, outcome, status, degraded, n, coarse)
-		VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET n = n + excluded.n, coarse = max(coarse, excluded.coarse)`); err != nil {
-		return err
-	}
-	s.stmts.latency, err = s.write.PrepareContext(ctx, `INSERT INTO latency (span, start, series, class, le_us, n)
-		VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE SET n = n + excluded.n`)
+	s.stmts.add, err = s.write.PrepareContext(ctx, `INSERT INTO tally (span, start, series, counts, latency) VALUES (?,?,?,?,?)
+		ON CONFLICT DO UPDATE SET counts = seawall_add(counts, excluded.counts), latency = seawall_add(latency, excluded.latency)`)
 	return err
 }
 
-type countKey struct {
-	span, start, series int64
-	outcome             contract.Outcome
-	status              uint16
-	degraded            bool
-}
+type tallyKey struct{ span, start, series int64 }
 
-type countSum struct {
-	n      uint64
-	coarse bool
-}
-
-type latencyKey struct {
-	span, start, series int64
-	class               slo.Class
-	leUS                int64
-}
+// tally are the counters of one row, by the keys of packs.
+type tally struct{ counts, latency map[uint64]uint64 }
 
 // Apply counts batches in one transaction.
 func (s *Store) Apply(ctx context.Context, at time.Time, batches []contract.Batch) ([]telemetry.Applied, error) {
@@ -54,11 +38,11 @@ func (s *Store) Apply(ctx context.Context, at time.Time, batches []contract.Batc
 	names := &seriesTx{s: s, day: at.Unix() / 86400, fresh: map[seriesKey]*series{}}
 	err := s.inTx(func(tx *sql.Tx) error {
 		names.tx = tx
-		sums := merged{at: at.Unix() / 60, counts: map[countKey]countSum{}, latency: map[latencyKey]uint64{}}
-		var err error
-		if sums.rolled, err = roll(tx, sums.at); err != nil {
+		grid, err := roll(tx, at.Unix()/60)
+		if err != nil {
 			return fmt.Errorf("roll up: %w", err)
 		}
+		sums := merged{at: at.Unix() / 60, grid: grid, tallies: map[tallyKey]tally{}}
 		for i := range batches {
 			b := &batches[i]
 			if applied[i], err = mark(tx, b, at); err != nil {
@@ -73,13 +57,11 @@ func (s *Store) Apply(ctx context.Context, at time.Time, batches []contract.Batc
 				if err != nil {
 					return fmt.Errorf("series: %w", err)
 				}
-				if !ok {
+				if !ok || !sums.add(row, id) {
 					for _, c := range row.Counts {
 						applied[i].Dropped += c.N
 					}
-					continue
 				}
-				sums.add(row, id)
 			}
 		}
 		return sums.write(tx, s.stmts)
@@ -94,67 +76,56 @@ func (s *Store) Apply(ctx context.Context, at time.Time, batches []contract.Batc
 // merged are the sums of many batches, by row to write.
 type merged struct {
 	at      int64
-	rolled  map[int64]int64
-	counts  map[countKey]countSum
-	latency map[latencyKey]uint64
+	grid    grid
+	tallies map[tallyKey]tally
 }
 
-func (m *merged) add(row *contract.Row, id int64) {
+// add counts a row, unless its minute is forgotten already.
+func (m *merged) add(row *contract.Row, id int64) (counted bool) {
 	// A request cannot have ended after its batch arrived: the filter's clock
 	// is ahead of ours, and a minute in the future would be in no window.
 	minute := min(row.Minute, m.at)
-	for _, span := range spans {
-		if span > 1 && minute >= m.rolled[span] {
-			continue // to be summed up when its time comes
+	for level, span := range spans {
+		if minute < m.grid.kept[level] || (level > 0 && minute >= m.grid.rolled[level]) {
+			continue // forgotten at this length, or to be summed up when its time comes
 		}
-		start := minute - minute%span
+		counted = true
+		k := tallyKey{span, minute - minute%span, id}
+		t, ok := m.tallies[k]
+		if !ok {
+			t = tally{map[uint64]uint64{}, map[uint64]uint64{}}
+			m.tallies[k] = t
+		}
+		if row.Attempts > 0 {
+			add(t.counts, attemptsKey, row.Attempts)
+		}
 		for _, c := range row.Counts {
 			outcome, _ := contract.ParseOutcome(c.Outcome)
-			k := countKey{span, start, id, outcome, c.Status, c.Degraded}
-			sum := m.counts[k]
-			m.counts[k] = countSum{sum.n + c.N, sum.coarse || row.Coarse}
+			add(t.counts, countKey(outcome, c.Status, c.Degraded, row.Coarse), c.N)
 		}
-		for _, b := range row.Good {
-			m.latency[latencyKey{span, start, id, slo.LatencyGood, b.LeUS}] += b.N
-		}
-		for _, b := range row.Bad {
-			m.latency[latencyKey{span, start, id, slo.LatencyBad, b.LeUS}] += b.N
-		}
-		for _, b := range row.Aborted {
-			m.latency[latencyKey{span, start, id, slo.LatencyAborted, b.LeUS}] += b.N
+		for class, buckets := range [...][]contract.Bucket{slo.LatencyGood: row.Good, slo.LatencyBad: row.Bad, slo.LatencyAborted: row.Aborted} {
+			for _, b := range buckets {
+				add(t.latency, latencyKey(slo.Class(class), b.LeUS), b.N)
+			}
 		}
 	}
+	return counted
+}
+
+func add(numbers map[uint64]uint64, key, n uint64) {
+	numbers[key] = min(numbers[key]+min(n, maxNumber), maxNumber)
 }
 
 // write upserts the sums in key order, which touches each page once.
 func (m *merged) write(tx *sql.Tx, stmts statements) error {
-	counts := make([]countKey, 0, len(m.counts))
-	for k := range m.counts {
-		counts = append(counts, k)
-	}
-	slices.SortFunc(counts, func(a, b countKey) int {
-		return cmp.Or(cmp.Compare(a.span, b.span), cmp.Compare(a.start, b.start), cmp.Compare(a.series, b.series),
-			cmp.Compare(a.outcome, b.outcome), cmp.Compare(a.status, b.status))
+	keys := slices.SortedFunc(maps.Keys(m.tallies), func(a, b tallyKey) int {
+		return cmp.Or(cmp.Compare(a.span, b.span), cmp.Compare(a.start, b.start), cmp.Compare(a.series, b.series))
 	})
-	stmt := tx.Stmt(stmts.count)
-	for _, k := range counts {
-		v := m.counts[k]
-		if _, err := stmt.Exec(k.span, k.start, k.series, int64(k.outcome), int64(k.status), k.degraded, int64(v.n), v.coarse); err != nil {
-			return fmt.Errorf("counts: %w", err)
-		}
-	}
-	buckets := make([]latencyKey, 0, len(m.latency))
-	for k := range m.latency {
-		buckets = append(buckets, k)
-	}
-	slices.SortFunc(buckets, func(a, b latencyKey) int {
-		return cmp.Or(cmp.Compare(a.span, b.span), cmp.Compare(a.start, b.start), cmp.Compare(a.series, b.series),
-			cmp.Compare(a.class, b.class), cmp.Compare(a.leUS, b.leUS))
-	})
-	stmt = tx.Stmt(stmts.latency)
-	for _, k := range buckets {
-		if _, err := stmt.Exec(k.span, k.start, k.series, int64(k.class), k.leUS, int64(m.latency[k])); err != nil {
-			return fmt.Errorf("latency: %w", err)
+	stmt := tx.Stmt(stmts.add)
+	for _, k := range keys {
+		t := m.tallies[k]
+		if _, err := stmt.Exec(k.span, k.start, k.series, packOf(t.counts), packOf(t.latency)); err != nil {
+			return fmt.Errorf("tally: %w", err)
 		}
 	}
 	return nil

@@ -92,7 +92,10 @@ func Open(ctx context.Context, path string) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context) error {
-	var err error
+	err := functions()
+	if err != nil {
+		return fmt.Errorf("functions: %w", err)
+	}
 	if s.write, err = connect(s.path, 1, "_txlock=immediate"); err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		"a newer schema": {func(t *testing.T, path string) {
 			filled(t, path)
 			exec1(t, path, "PRAGMA user_version=99")
-		}, ErrNewerSchema, "was written by a newer Seawall (schema 99, this one knows up to 2): run that version"},
+		}, ErrNewerSchema, "was written by a newer Seawall (schema 99, this one knows up to 3): run that version"},
 		"damage in the middle": {func(t *testing.T, path string) {
 			filled(t, path)
 			exec1(t, path, "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -176,7 +176,7 @@ func TestAFailedTransactionLeavesNoTrace(t *testing.T) {
 	s := open(t, path)
 	at := time.Unix(1_800_000_000, 0)
 	minute := at.Unix() / 60
-	_, err := s.write.Exec("CREATE TEMP TRIGGER fail BEFORE INSERT ON latency BEGIN SELECT raise(ABORT, 'no'); END")
+	_, err := s.write.Exec("CREATE TEMP TRIGGER fail BEFORE INSERT ON tally BEGIN SELECT raise(ABORT, 'no'); END")
 	require.NoError(t, err)
 	_, err = s.Apply(t.Context(), at, []contract.Batch{benchBatch(1, minute, 2)})
 	require.ErrorContains(t, err, "no")
@@ -193,7 +193,8 @@ func TestAFailedTransactionLeavesNoTrace(t *testing.T) {
 
 // TestCover: every minute exactly once, and in few pieces.
 func TestCover(t *testing.T) {
-	rolled := map[int64]int64{10: 30_000_000, 60: 29_999_980 - 29_999_980%60, 1440: 29_999_000 - 29_999_000%1440}
+	g := grid{rolled: [levels]int64{0, 30_000_000, 29_999_980 - 29_999_980%60, 29_999_000 - 29_999_000%1440}}
+	rolled := map[int64]int64{10: g.rolled[1], 60: g.rolled[2], 1440: g.rolled[3]}
 	for name, tc := range map[string]struct {
 		from, to int64
 		pieces   int
@@ -205,7 +206,7 @@ func TestCover(t *testing.T) {
 		"backwards":        {29_000_002, 29_000_001, 0},
 		"in the future":    {30_000_010, 30_100_010, 1},
 	} {
-		parts := cover(tc.from, tc.to, rolled, len(spans)-1)
+		parts := g.cover(tc.from, tc.to)
 		at := tc.from
 		for _, p := range parts {
 			require.Equal(t, at, p.from, name)

@@ -5,25 +5,50 @@ import (
 	"database/sql"
 	"fmt"
 	"time"
+
+	"github.com/seawall-mesh/seawall/controlplane/telemetry"
 )
 
 // pruneStep is how many rows' starts go in one transaction, so that batches
 // wait some ten milliseconds at most.
 const pruneStep = 60
 
-// Prune forgets old counts and VMs, in steps.
-func (s *Store) Prune(ctx context.Context, keepFrom int64, vmSeenFrom time.Time) (int64, error) {
-	var gone int64
-	for _, table := range []string{"counts", "latency"} {
-		for _, span := range spans {
-			n, err := s.pruneSpan(ctx, table, span, keepFrom)
-			gone += n
-			if err != nil {
-				return gone, fmt.Errorf("prune %s: %w", table, err)
+// Prune forgets old counts and VMs, in steps. What is forgotten of a span is in
+// the next longer one before.
+func (s *Store) Prune(ctx context.Context, at time.Time, keep telemetry.Retention, vmSeenFrom time.Time) (int64, error) {
+	var g grid
+	err := s.inTx(func(tx *sql.Tx) (err error) {
+		if g, err = roll(tx, at.Unix()/60); err != nil {
+			return err
+		}
+		for level, span := range spans {
+			next := min(level+1, levels-1)
+			since := at.Add(-[levels]time.Duration{keep.Minutes, keep.Tens, keep.Hours, keep.Days}[level]).Unix() / 60
+			since = max(since-since%spans[next], g.kept[level])
+			if next > level {
+				since = max(min(since, g.rolled[next]), g.kept[level])
+			}
+			g.kept[level] = since
+			// First of all: who reads from now on does not look for what goes.
+			if _, err := tx.Exec("INSERT OR REPLACE INTO kept (span, since) VALUES (?,?)", span, since); err != nil {
+				return err
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("prune: %w", err)
 	}
-	err := s.inTx(func(tx *sql.Tx) error {
+	var gone int64
+	for level, span := range spans {
+		n, err := s.pruneSpan(ctx, span, g.kept[level])
+		gone += n
+		if err != nil {
+			return gone, fmt.Errorf("prune: %w", err)
+		}
+	}
+	keepFrom := g.kept[levels-1]
+	err = s.inTx(func(tx *sql.Tx) error {
 		for _, d := range []struct {
 			query string
 			arg   int64
@@ -49,7 +74,7 @@ func (s *Store) Prune(ctx context.Context, keepFrom int64, vmSeenFrom time.Time)
 	return gone, s.loadSeries(ctx)
 }
 
-func (s *Store) pruneSpan(ctx context.Context, table string, span, keepFrom int64) (gone int64, err error) {
+func (s *Store) pruneSpan(ctx context.Context, span, since int64) (gone int64, err error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return gone, err
@@ -57,16 +82,15 @@ func (s *Store) pruneSpan(ctx context.Context, table string, span, keepFrom int6
 		more := false
 		err := s.inTx(func(tx *sql.Tx) error {
 			var oldest sql.NullInt64
-			if err := tx.QueryRow("SELECT min(start) FROM "+table+" WHERE span=?", span).Scan(&oldest); err != nil {
+			if err := tx.QueryRow("SELECT min(start) FROM tally WHERE span=?", span).Scan(&oldest); err != nil {
 				return err
 			}
-			// A longer span goes when all of its minutes have gone.
-			end := min(keepFrom-span+1, oldest.Int64+pruneStep*span)
+			end := min(since, oldest.Int64+pruneStep*span)
 			if !oldest.Valid || oldest.Int64 >= end {
 				return nil
 			}
 			more = true
-			res, err := tx.Exec("DELETE FROM "+table+" WHERE span=? AND start<?", span, end)
+			res, err := tx.Exec("DELETE FROM tally WHERE span=? AND start<?", span, end)
 			if err != nil {
 				return err
 			}

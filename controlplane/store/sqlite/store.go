@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,6 +63,28 @@ func (s *Store) LastBatch(ctx context.Context) (time.Time, error) {
 	return time.Unix(0, ns.Int64), nil
 }
 
+// cleanFrom is the end of the newest stretch that has buckets, by the shortest
+// span that has any: of what is old, only longer ones are kept.
+const cleanFrom = `SELECT coalesce(
+	(SELECT start + span FROM tally WHERE span = 1 AND latency <> x'' ORDER BY start DESC LIMIT 1),
+	(SELECT start + span FROM tally WHERE span = 10 AND latency <> x'' ORDER BY start DESC LIMIT 1),
+	(SELECT start + span FROM tally WHERE span = 60 AND latency <> x'' ORDER BY start DESC LIMIT 1),
+	(SELECT start + span FROM tally WHERE span = 1440 AND latency <> x'' ORDER BY start DESC LIMIT 1), 0)`
+
+// Routes are those that counts are kept of.
+func (s *Store) Routes(ctx context.Context) ([]telemetry.Route, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	all := make(map[telemetry.Route]bool, len(s.series))
+	for k := range s.series {
+		all[telemetry.Route{Service: k.service, Route: k.route}] = true
+	}
+	return slices.Collect(maps.Keys(all)), nil
+}
+
 // Boundaries replaces the histogram bounds in force. A new one holds from the
 // minute after the newest that has buckets already: those may straddle it.
 func (s *Store) Boundaries(ctx context.Context, boundsUS []int64) (map[int64]int64, error) {
@@ -82,7 +106,7 @@ func (s *Store) Boundaries(ctx context.Context, boundsUS []int64) (map[int64]int
 			return err
 		}
 		var clean int64
-		if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(start)+1, 0) FROM latency WHERE span=1").Scan(&clean); err != nil {
+		if err := tx.QueryRowContext(ctx, cleanFrom).Scan(&clean); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, "DELETE FROM boundary"); err != nil {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/seawall-mesh/seawall/controlplane/slo"
 	"github.com/seawall-mesh/seawall/filter/contract"
@@ -15,68 +16,96 @@ import (
 // minutes and at most 18 single minutes.
 var spans = [...]int64{1, 10, 60, 1440}
 
+const levels = len(spans)
+
+// grid says what is there of each span, by its index in spans.
+type grid struct {
+	rolled [levels]int64 // summed up to this minute, exclusive; not used for single minutes
+	kept   [levels]int64 // forgotten before this minute
+	seen   [levels]bool  // rolled is known
+}
+
+// snap moves a bound up to where what is kept can be cut.
+func (g grid) snap(minute int64) int64 {
+	for level, span := range spans {
+		if minute >= g.kept[level] || level == levels-1 {
+			return max(minute+(span-minute%span)%span, g.kept[level])
+		}
+	}
+	return minute
+}
+
 // rollLag is for how many minutes a span may still be written by batches that
 // come on time, before it is summed up. Later ones are added one by one.
 const rollLag = 2
 
-// roll sums up the spans that have ended, and returns up to which minute each
-// is summed up now. A sum replaces what was there, so rolling twice is safe.
-func roll(tx *sql.Tx, minute int64) (map[int64]int64, error) {
-	rolled, err := readRolled(tx)
+// roll sums up the spans that have ended. A sum replaces what was there, so
+// rolling twice is safe.
+func roll(tx *sql.Tx, minute int64) (grid, error) {
+	g, err := readGrid(context.Background(), tx)
 	if err != nil {
-		return nil, err
+		return g, err
 	}
-	for i, span := range spans[1:] {
+	for level := 1; level < levels; level++ {
+		span := spans[level]
 		end := minute - rollLag
 		end -= end % span
-		until, known := rolled[span]
-		if known && until >= end {
+		if g.seen[level] && g.rolled[level] >= end {
 			continue
 		}
-		if known {
-			for _, q := range []string{
-				`INSERT OR REPLACE INTO counts SELECT ?1, start - start % ?1, series, outcome, status, degraded, sum(n), max(coarse)
-				 FROM counts WHERE span = ?2 AND start >= ?3 AND start < ?4 GROUP BY 2, 3, 4, 5, 6`,
-				`INSERT OR REPLACE INTO latency SELECT ?1, start - start % ?1, series, class, le_us, sum(n)
-				 FROM latency WHERE span = ?2 AND start >= ?3 AND start < ?4 GROUP BY 2, 3, 4, 5`,
-			} {
-				if _, err := tx.Exec(q, span, spans[i], until, end); err != nil {
-					return nil, err
-				}
+		if g.seen[level] {
+			if _, err := tx.Exec(`INSERT OR REPLACE INTO tally
+				SELECT ?1, start - start % ?1, series, seawall_sum(counts), seawall_sum(latency)
+				FROM tally WHERE span = ?2 AND start >= ?3 AND start < ?4 GROUP BY 2, 3`, span, spans[level-1], g.rolled[level], end); err != nil {
+				return g, err
 			}
 		}
 		// A new file has nothing to sum up: all that comes for earlier minutes is
 		// added to every span at once.
 		if _, err := tx.Exec("INSERT OR REPLACE INTO rolled (span, until) VALUES (?,?)", span, end); err != nil {
-			return nil, err
+			return g, err
 		}
-		rolled[span] = end
+		g.rolled[level], g.seen[level] = end, true
 	}
-	return rolled, nil
+	return g, nil
 }
 
-func readRolled(tx *sql.Tx) (map[int64]int64, error) {
-	rows, err := tx.Query("SELECT span, until FROM rolled")
+func readGrid(ctx context.Context, tx *sql.Tx) (grid, error) {
+	var g grid
+	rows, err := tx.QueryContext(ctx, "SELECT span, until, NULL FROM rolled UNION ALL SELECT span, NULL, since FROM kept")
 	if err != nil {
-		return nil, err
+		return g, err
 	}
 	defer rows.Close()
-	rolled := map[int64]int64{}
 	for rows.Next() {
-		var span, until int64
-		if err := rows.Scan(&span, &until); err != nil {
-			return nil, err
+		var span int64
+		var until, since sql.NullInt64
+		if err := rows.Scan(&span, &until, &since); err != nil {
+			return g, err
 		}
-		rolled[span] = until
+		level := slices.Index(spans[:], span)
+		if level < 0 {
+			continue
+		}
+		if until.Valid {
+			g.rolled[level], g.seen[level] = until.Int64, true
+		}
+		if since.Valid {
+			g.kept[level] = since.Int64
+		}
 	}
-	return rolled, rows.Err()
+	return g, rows.Err()
 }
 
 // stretch is a run of rows of one span.
 type stretch struct{ span, from, to int64 }
 
 // cover splits the minutes from ≤ m < to into as few rows as can be.
-func cover(from, to int64, rolled map[int64]int64, level int) []stretch {
+func (g grid) cover(from, to int64) []stretch {
+	return g.coverBy(levels-1, g.snap(from), g.snap(to))
+}
+
+func (g grid) coverBy(level int, from, to int64) []stretch {
 	if from >= to {
 		return nil
 	}
@@ -85,14 +114,14 @@ func cover(from, to int64, rolled map[int64]int64, level int) []stretch {
 		return []stretch{{1, from, to}}
 	}
 	lo := from + (span-from%span)%span
-	hi := min(to, rolled[span])
+	hi := min(to, g.rolled[level])
 	hi -= hi % span
 	if lo >= hi {
-		return cover(from, to, rolled, level-1)
+		return g.coverBy(level-1, from, to)
 	}
-	parts := cover(from, lo, rolled, level-1)
+	parts := g.coverBy(level-1, from, lo)
 	parts = append(parts, stretch{span, lo, hi})
-	return append(parts, cover(hi, to, rolled, level-1)...)
+	return append(parts, g.coverBy(level-1, hi, to)...)
 }
 
 // Sums is what was counted between neighbouring bounds.
@@ -102,103 +131,112 @@ func (s *Store) Sums(ctx context.Context, bounds []int64, latency bool) ([]slo.S
 		return nil, err
 	}
 	defer tx.Rollback() //nolint:errcheck // it has only read
-	rolled, err := readRolled(tx)
+	g, err := readGrid(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
+	stmt, err := tx.PrepareContext(ctx, readTallies[latency])
+	if err != nil {
+		return nil, err
+	}
+	defer stmt.Close()
 	sums := make([]slo.Sums, max(0, len(bounds)-1))
 	for i := range sums {
-		parts := cover(max(0, bounds[i]), bounds[i+1], rolled, len(spans)-1)
-		if sums[i].Cells, err = s.cells(ctx, tx, parts); err != nil {
-			return nil, fmt.Errorf("counts: %w", err)
+		totals := totals{}
+		for _, p := range g.cover(max(0, bounds[i]), bounds[i+1]) {
+			if err := totals.read(ctx, stmt, p); err != nil {
+				return nil, fmt.Errorf("tally: %w", err)
+			}
 		}
-		if !latency {
-			continue
-		}
-		if sums[i].Latency, err = s.buckets(ctx, tx, parts); err != nil {
-			return nil, fmt.Errorf("latency: %w", err)
+		if sums[i], err = s.unpack(ctx, totals); err != nil {
+			return nil, fmt.Errorf("tally: %w", err)
 		}
 	}
 	return sums, nil
 }
 
-func (s *Store) cells(ctx context.Context, tx *sql.Tx, parts []stretch) ([]slo.Cell, error) {
-	at := map[countKey]int{}
-	var cells []slo.Cell
-	for _, p := range parts {
-		err := each(ctx, tx, `SELECT series, outcome, status, degraded, sum(n), max(coarse) FROM counts
-			WHERE span=? AND start>=? AND start<? GROUP BY 1,2,3,4`, p, func(rows *sql.Rows) error {
-			var id, outcome, status, degraded, n, coarse int64
-			if err := rows.Scan(&id, &outcome, &status, &degraded, &n, &coarse); err != nil {
-				return err
-			}
-			k := countKey{series: id, outcome: contract.Outcome(outcome), status: uint16(status), degraded: degraded != 0}
-			i, ok := at[k]
-			if !ok {
-				name, err := s.name(ctx, k.series)
-				if err != nil {
-					return err
-				}
-				i = len(cells)
-				at[k] = i
-				cells = append(cells, slo.Cell{
-					Service: name.service, Route: name.route, Priority: name.priority,
-					Outcome: k.outcome.String(), Status: k.status, Degraded: k.degraded,
-				})
-			}
-			cells[i].N += uint64(n)
-			cells[i].Coarse = cells[i].Coarse || coarse != 0
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return cells, nil
+// readTallies leaves the latency where it is unless it is wanted.
+var readTallies = map[bool]string{
+	false: "SELECT series, counts, x'' FROM tally WHERE span=? AND start>=? AND start<?",
+	true:  "SELECT series, counts, latency FROM tally WHERE span=? AND start>=? AND start<?",
 }
 
-func (s *Store) buckets(ctx context.Context, tx *sql.Tx, parts []stretch) ([]slo.Latency, error) {
-	at := map[latencyKey]int{}
-	var buckets []slo.Latency
-	for _, p := range parts {
-		err := each(ctx, tx, `SELECT series, class, le_us, sum(n) FROM latency
-			WHERE span=? AND start>=? AND start<? GROUP BY 1,2,3`, p, func(rows *sql.Rows) error {
-			var id, class, le, n int64
-			if err := rows.Scan(&id, &class, &le, &n); err != nil {
-				return err
-			}
-			k := latencyKey{series: id, class: slo.Class(class), leUS: le}
-			i, ok := at[k]
-			if !ok {
-				name, err := s.name(ctx, k.series)
-				if err != nil {
-					return err
-				}
-				i = len(buckets)
-				at[k] = i
-				buckets = append(buckets, slo.Latency{
-					Service: name.service, Route: name.route, Priority: name.priority, Class: k.class, LeUS: k.leUS,
-				})
-			}
-			buckets[i].N += uint64(n)
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return buckets, nil
-}
+// totals are packs by series.
+type totals map[int64]*[2][]byte
 
-func each(ctx context.Context, tx *sql.Tx, query string, p stretch, f func(*sql.Rows) error) error {
-	rows, err := tx.QueryContext(ctx, query, p.span, p.from, p.to)
+func (t totals) read(ctx context.Context, stmt *sql.Stmt, p stretch) error {
+	rows, err := stmt.QueryContext(ctx, p.span, p.from, p.to)
 	if err != nil {
 		return err
 	}
+	var id int64
+	var counts, latency sql.RawBytes
 	for rows.Next() {
-		if err := f(rows); err != nil {
+		err := rows.Scan(&id, &counts, &latency)
+		if err == nil {
+			err = t.add(id, counts, latency)
+		}
+		if err != nil {
 			return errors.Join(err, rows.Close())
 		}
 	}
 	return errors.Join(rows.Err(), rows.Close())
+}
+
+func (t totals) add(id int64, packs ...[]byte) (err error) {
+	sum := t[id]
+	if sum == nil {
+		sum = new([2][]byte)
+		t[id] = sum
+	}
+	for i, p := range packs {
+		if sum[i], err = addPacks(sum[i], p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) unpack(ctx context.Context, t totals) (slo.Sums, error) {
+	var sums slo.Sums
+	for id, packs := range t {
+		name, err := s.name(ctx, id)
+		if err != nil {
+			return sums, err
+		}
+		counts := packReader{rest: packs[0]}
+		for counts.next() {
+			if counts.key == attemptsKey {
+				sums.Attempts = append(sums.Attempts, slo.Attempts{Service: name.service, Route: name.route, Priority: name.priority, N: counts.n})
+				continue
+			}
+			cell := slo.Cell{
+				Service: name.service, Route: name.route, Priority: name.priority,
+				Outcome: contract.Outcome(counts.key >> outcomeShift & outcomeMask).String(),
+				Status:  uint16(counts.key >> statusShift), Degraded: counts.key&flagDegraded != 0, Coarse: counts.key&flagCoarse != 0, N: counts.n,
+			}
+			// The coarse ones of a kind come right after the others.
+			if n := len(sums.Cells) - 1; cell.Coarse && n >= 0 {
+				before := cell
+				before.Coarse, before.N = false, sums.Cells[n].N
+				if before == sums.Cells[n] {
+					sums.Cells[n].Coarse = true
+					sums.Cells[n].N += cell.N
+					continue
+				}
+			}
+			sums.Cells = append(sums.Cells, cell)
+		}
+		latency := packReader{rest: packs[1]}
+		for latency.next() {
+			sums.Latency = append(sums.Latency, slo.Latency{
+				Service: name.service, Route: name.route, Priority: name.priority,
+				Class: slo.Class(latency.key & 3), LeUS: int64(latency.key>>2) - 1, N: latency.n,
+			})
+		}
+		if err := errors.Join(counts.err, latency.err); err != nil {
+			return sums, err
+		}
+	}
+	return sums, nil
 }

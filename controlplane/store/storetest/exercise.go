@@ -38,6 +38,13 @@ func Exercise(t *testing.T, fresh func(t *testing.T) Open) {
 		"coarse rows are marked":              coarse,
 		"boundaries":                          boundaries,
 		"pruning":                             pruning,
+		"what is old is kept coarsely":        coarsening,
+		"pruning sums up first":               pruningSumsUp,
+		"a forgotten minute is not counted":   forgotten,
+		"days are days of UTC":                daysOfUTC,
+		"attempts":                            attempts,
+		"routes":                              routes,
+		"hostile numbers and bounds":          hostile,
 		"a cancelled call does nothing":       cancelled,
 		"odd names":                           oddNames,
 	} {
@@ -88,9 +95,12 @@ func empty(t *testing.T, open Open) {
 	got, err := s.Sums(t.Context(), []int64{now}, true)
 	require.NoError(t, err)
 	require.Empty(t, got)
-	gone, err := s.Prune(t.Context(), now, start)
+	gone, err := s.Prune(t.Context(), start, keepAll(0), start)
 	require.NoError(t, err)
 	require.Zero(t, gone)
+	routes, err := s.Routes(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, routes)
 }
 
 func applied(t *testing.T, open Open) {
@@ -269,7 +279,7 @@ func pruning(t *testing.T, open Open) {
 	now := first + 5*day
 	keep := now - 2*day
 	before := total(t, s, keep, now+1)
-	gone, err := s.Prune(t.Context(), keep, time.Unix(keep*60, 0))
+	gone, err := s.Prune(t.Context(), time.Unix(now*60, 0), keepAll(2*24*time.Hour), time.Unix(keep*60, 0))
 	require.NoError(t, err)
 	require.Positive(t, gone)
 	require.Equal(t, before, total(t, s, keep, now+1), "what is kept is whole")
@@ -278,12 +288,176 @@ func pruning(t *testing.T, open Open) {
 		apply(t, s, time.Unix(now*60, 0), early, batch("a", seq)), "silent VMs are forgotten, others not")
 
 	// The series goes with its last minute, and comes back.
-	_, err = s.Prune(t.Context(), now+2*day, start)
+	_, err = s.Prune(t.Context(), time.Unix((now+2*day)*60, 0), keepAll(0), start)
 	require.NoError(t, err)
 	require.Zero(t, total(t, s, 0, now+1))
 	later := time.Unix((now+3*day)*60, 0)
 	apply(t, s, later, batch("a", seq+1, row(now+3*day, 4)))
 	require.EqualValues(t, 4, total(t, s, 0, now+3*day+1))
+}
+
+// keepAll keeps minutes until they are forgotten.
+func keepAll(d time.Duration) telemetry.Retention {
+	return telemetry.Retention{Minutes: d, Tens: d, Hours: d, Days: d}
+}
+
+// steps keeps minutes for an hour, tens for six, hours for two days, and days
+// for ten.
+var steps = telemetry.Retention{Minutes: time.Hour, Tens: 6 * time.Hour, Hours: 48 * time.Hour, Days: 240 * time.Hour}
+
+func prune(t require.TestingT, s telemetry.Store, at time.Time, keep telemetry.Retention) {
+	_, err := s.Prune(context.Background(), at, keep, time.Time{})
+	require.NoError(t, err)
+}
+
+func coarsening(t *testing.T, open Open) {
+	s := open()
+	const day = 1440
+	// One request in every seventh minute of four days.
+	first, now := start.Unix()/60, start.Unix()/60+4*day
+	seq := uint64(0)
+	counted := func(from, to int64) (n uint64) {
+		for m := first; m <= now; m += 7 {
+			if m >= from && m < to {
+				n++
+			}
+		}
+		return n
+	}
+	for m := first; m <= now; m += 7 {
+		seq++
+		r := row(m, 1)
+		r.Attempts = 2
+		r.Good = []contract.Bucket{{LeUS: 1000, N: 1}}
+		apply(t, s, time.Unix(m*60, 0), batch("a", seq, r))
+	}
+	prune(t, s, time.Unix(now*60, 0), steps)
+	ceil := func(m, grain int64) int64 { return m + (grain-m%grain)%grain }
+	for name, tc := range map[string]struct{ ago, grain int64 }{
+		"minutes": {59, 1}, "tens": {5*60 + 3, 10}, "hours": {26*60 + 7, 60}, "days": {3*day + 11, day},
+	} {
+		from := ceil(now-tc.ago, tc.grain)
+		require.Equal(t, counted(from, now+1), total(t, s, now-tc.ago, now+1), name)
+		// Neighbours stay apart: each request is in exactly one of them.
+		two := sums(t, s, first-day, now-tc.ago, now+1)
+		require.Equal(t, counted(first, now+1), two[0].Cells[0].N+two[1].Cells[0].N, name)
+		require.Equal(t, two[1].Cells[0].N, two[1].Latency[0].N, name)
+		require.Equal(t, 2*two[1].Cells[0].N, two[1].Attempts[0].N, name)
+	}
+	// Late counts find their way into what is left of their time.
+	seq++
+	apply(t, s, time.Unix(now*60, 0), batch("a", seq, row(now-3*day, 1000)))
+	require.Equal(t, counted(first, now+1)+1000, total(t, s, first-day, now+1))
+	require.Equal(t, counted(ceil(now-3*day+11, day), now+1), total(t, s, now-3*day+11, now+1))
+	// A bound that is new now is good only for what comes from now on.
+	since, err := open().Boundaries(t.Context(), []int64{2000})
+	require.NoError(t, err)
+	require.Greater(t, since[2000], now-7)
+	require.LessOrEqual(t, since[2000], now+1)
+}
+
+// pruningSumsUp: after a long silence no batch has made the sums.
+func pruningSumsUp(t *testing.T, open Open) {
+	s := open()
+	const day = 1440
+	first := start.Unix() / 60
+	apply(t, s, start, batch("a", 1, row(first-70, 1))) // from now on spans are summed up
+	for m := int64(1); m <= 30; m++ {
+		apply(t, s, start.Add(time.Duration(m)*time.Minute), batch("a", uint64(m)+1, row(first+m, 1)))
+	}
+	for _, days := range []int64{1, 3, 5} {
+		prune(t, s, time.Unix((first+days*day)*60, 0), steps)
+		require.EqualValues(t, 31, total(t, s, first-day-720, first+days*day+1), "after %d days", days)
+	}
+	r := row(first, 1)
+	r.Good = []contract.Bucket{{LeUS: 1000, N: 1}}
+	apply(t, s, time.Unix((first+5*day)*60, 0), batch("a", 99, r))
+	since, err := s.Boundaries(t.Context(), []int64{2000})
+	require.NoError(t, err)
+	require.Greater(t, since[2000], first, "buckets of which only a day's sum is kept count too")
+}
+
+func forgotten(t *testing.T, open Open) {
+	s := open()
+	const day = 1440
+	now := start.Unix() / 60
+	apply(t, s, start, batch("a", 1, row(now, 1)))
+	prune(t, s, start, steps)
+	done := apply(t, s, start, batch("a", 2, row(now-20*day, 7), row(1, 8), row(now-9*day, 1)))
+	require.EqualValues(t, 15, done[0].Dropped)
+	require.EqualValues(t, 2, total(t, s, 0, now+1))
+}
+
+// daysOfUTC: a day that a time zone makes 23 or 25 hours long, and the one that
+// only leap years have, are 1,440 minutes like all others.
+func daysOfUTC(t *testing.T, open Open) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	require.NoError(t, err)
+	for _, around := range []time.Time{
+		time.Date(2026, 3, 29, 3, 0, 0, 0, berlin), time.Date(2026, 10, 25, 3, 0, 0, 0, berlin), time.Date(2028, 2, 29, 12, 0, 0, 0, time.UTC),
+	} {
+		s := open()
+		first := around.Add(-48 * time.Hour).Truncate(24 * time.Hour)
+		seq := uint64(around.Unix()) // ascends, as the store is the same
+		for h := range 24 * 5 {
+			at := first.Add(time.Duration(h) * time.Hour)
+			apply(t, s, at, batch("a", seq+uint64(h), row(at.Unix()/60, 1)))
+		}
+		prune(t, s, first.Add(5*24*time.Hour), telemetry.Retention{Days: 240 * time.Hour})
+		for d := range int64(5) {
+			day := first.Unix()/60 + d*1440
+			require.EqualValues(t, 24, total(t, s, day, day+1440), "day %d around %s", d, around)
+		}
+	}
+}
+
+func attempts(t *testing.T, open Open) {
+	s, now := open(), start.Unix()/60
+	r := row(now, 2)
+	r.Attempts = 5
+	apply(t, s, start, batch("a", 1, r, row(now, 1)))
+	apply(t, s, start, batch("b", 1, r))
+	got := sums(t, s, now, now+1)[0]
+	require.Equal(t, []slo.Attempts{{Service: "payments", Route: "charge", Priority: "critical", N: 10}}, got.Attempts)
+	require.Len(t, got.Cells, 1)
+	require.EqualValues(t, 5, got.Cells[0].N)
+}
+
+func routes(t *testing.T, open Open) {
+	s, now := open(), start.Unix()/60
+	other, low := row(now, 1), row(now, 1)
+	other.Route, low.Priority = "refund", "low"
+	apply(t, s, start, batch("a", 1, row(now, 1), other, low))
+	for _, s := range []telemetry.Store{s, open()} {
+		got, err := s.Routes(t.Context())
+		require.NoError(t, err)
+		require.ElementsMatch(t, []telemetry.Route{{Service: "payments", Route: "charge"}, {Service: "payments", Route: "refund"}}, got)
+	}
+}
+
+// hostile: numbers that would overflow, and ever new statuses and bounds, keep
+// the store working; what is sent next is counted.
+func hostile(t *testing.T, open Open) {
+	s, now := open(), start.Unix()/60
+	for n := range uint64(30) {
+		r := row(now, 1<<40)
+		for k := range uint64(1000) {
+			r.Counts = append(r.Counts, contract.Count{Outcome: "5xx", Status: uint16(k), N: 1 << 40})
+			r.Good = append(r.Good, contract.Bucket{LeUS: int64(n*1000 + k + 1), N: 1 << 40})
+		}
+		apply(t, s, start, batch("a", n+1, r))
+	}
+	r := row(now, 1)
+	r.Route = "refund"
+	apply(t, s, start, batch("b", 1, r))
+	got := sums(t, s, now, now+1)[0]
+	require.Less(t, len(got.Latency), 8000)
+	for _, c := range got.Cells {
+		require.LessOrEqual(t, c.N, uint64(1<<60))
+		if c.Route == "refund" {
+			require.EqualValues(t, 1, c.N)
+		}
+	}
 }
 
 func cancelled(t *testing.T, open Open) {

@@ -12,8 +12,8 @@ import (
 )
 
 // model sends batches in any order, again and again, with minutes from now to
-// days ago, while the clock jumps ahead; then any stretch of time must read as
-// a plain list of all that was sent does.
+// days ago, while the clock jumps ahead and what is old is pruned; then any
+// stretch of time must read as a plain list of all that was sent does.
 func model(t *testing.T, fresh func(t *testing.T) Open) {
 	type sent struct {
 		batch contract.Batch
@@ -21,7 +21,7 @@ func model(t *testing.T, fresh func(t *testing.T) Open) {
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		s := fresh(t)()
-		now := start
+		now, latest := start, start
 		var all []sent
 		counted := map[int64]uint64{}
 		slow := map[int64]uint64{}
@@ -45,7 +45,11 @@ func model(t *testing.T, fresh func(t *testing.T) Open) {
 					time.Second, time.Minute, 11 * time.Minute, 59 * time.Minute, 5 * time.Hour, 26 * time.Hour, -3 * time.Minute,
 				}).Draw(rt, "step")
 				now = now.Add(step)
+				if now.After(latest) {
+					latest = now
+				}
 			},
+			"prune": func(*rapid.T) { prune(rt, s, now, steps) },
 			"make a batch": func(rt *rapid.T) {
 				vm := rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "vm")
 				next[vm]++
@@ -66,9 +70,23 @@ func model(t *testing.T, fresh func(t *testing.T) Open) {
 				send(rapid.IntRange(0, len(all)-1).Draw(rt, "which"))
 			},
 			"": func(rt *rapid.T) {
-				to := now.Unix()/60 + 1 - rapid.Int64Range(0, 100).Draw(rt, "end")
-				mid := to - rapid.Int64Range(0, 200).Draw(rt, "middle")
-				from := mid - rapid.Int64Range(0, 5000).Draw(rt, "length")
+				// Bounds that can be cut, whatever has been pruned.
+				cut := func(m int64) int64 {
+					grain := int64(1440)
+					switch age := time.Duration(latest.Unix()/60-m) * time.Minute; {
+					case age <= steps.Minutes:
+						grain = 1
+					case age <= steps.Tens:
+						grain = 10
+					case age <= steps.Hours:
+						grain = 60
+					}
+					return m + (grain-m%grain)%grain
+				}
+				last := now.Unix()/60 + 1 - rapid.Int64Range(0, 100).Draw(rt, "end")
+				middle := last - rapid.Int64Range(0, 200).Draw(rt, "middle")
+				first := middle - rapid.Int64Range(0, 5000).Draw(rt, "length")
+				from, mid, to := cut(first), cut(middle), cut(last)
 				for n, got := range sums(rt, s, from, mid, to) {
 					lo, hi := []int64{from, mid}[n], []int64{mid, to}[n]
 					var want, wantSlow, have, haveSlow uint64

@@ -16,6 +16,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	wasmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/wasm/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/stretchr/testify/require"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
@@ -131,7 +132,7 @@ func (e *envoy) hello() {
 	again := e.ever
 	e.asked = [kindCount]bool{}
 	e.subscribe(cds, nil, nil)
-	for _, k := range []kind{eds, lds, rds, ecds} {
+	for _, k := range []kind{eds, sds, lds, rds, ecds} {
 		if again[k] {
 			e.subscribe(k, sorted(e.names[k]), nil)
 		}
@@ -269,8 +270,11 @@ func (e *envoy) follow(k kind) {
 			e.subscribe(lds, nil, nil)
 		}
 	case lds:
-		routes, filters := map[string]bool{}, map[string]bool{}
+		routes, filters, secrets := map[string]bool{}, map[string]bool{}, map[string]bool{}
 		for _, r := range e.have[lds] {
+			for _, name := range e.certificates(r) {
+				secrets[name] = true
+			}
 			for _, h := range e.managers(r) {
 				if name := h.GetRds().GetRouteConfigName(); name != "" {
 					routes[name] = true
@@ -284,7 +288,8 @@ func (e *envoy) follow(k kind) {
 		}
 		e.ask(rds, routes)
 		e.ask(ecds, filters)
-	case rds, ecds, kindCount:
+		e.ask(sds, secrets)
+	case rds, ecds, sds, kindCount:
 	}
 }
 
@@ -332,6 +337,22 @@ func (e *envoy) check() {
 			}
 		}
 	}
+}
+
+// certificates are the secrets that a listener names.
+func (e *envoy) certificates(r *discoveryv3.Resource) (names []string) {
+	var l listenerv3.Listener
+	e.decode(r, &l)
+	for _, chain := range l.GetFilterChains() {
+		var t tlsv3.DownstreamTlsContext
+		if chain.GetTransportSocket().GetTypedConfig().UnmarshalTo(&t) != nil {
+			continue
+		}
+		for _, s := range t.GetCommonTlsContext().GetTlsCertificateSdsSecretConfigs() {
+			names = append(names, s.GetName())
+		}
+	}
+	return names
 }
 
 func (e *envoy) managers(r *discoveryv3.Resource) []*hcmv3.HttpConnectionManager {

@@ -1,5 +1,5 @@
 // Package server serves the compiled model to Envoys over delta ADS: LDS, RDS,
-// CDS, EDS, and ECDS for the filter.
+// CDS, EDS, SDS, and ECDS for the filter.
 //
 // # How a node is moved to a new target
 //
@@ -7,7 +7,7 @@
 // one before is acknowledged:
 //
 //	plan      ECDS, with the routes that vanish kept in the plan as retired
-//	clusters  CDS and EDS, additions and changes only
+//	clusters  CDS, EDS and SDS, additions and changes only
 //	routes    LDS and RDS
 //	removals  what is no longer referred to
 //

@@ -149,7 +149,7 @@ func buildGeneration(e *edgeState, module translate.Module, rev int) (*generatio
 		return nil, err
 	}
 	lists := [kindCount][]types.Resource{
-		cds: built.Clusters, eds: built.Endpoints, ecds: built.Extensions, lds: built.Listeners, rds: built.Routes,
+		cds: built.Clusters, eds: built.Endpoints, sds: built.Secrets, ecds: built.Extensions, lds: built.Listeners, rds: built.Routes,
 	}
 	byType := map[resource.Type][]types.Resource{}
 	for k := range kindCount {

@@ -13,6 +13,7 @@ type kind int
 const (
 	cds kind = iota
 	eds
+	sds
 	ecds
 	lds
 	rds
@@ -27,6 +28,7 @@ var kinds = [kindCount]struct {
 }{
 	cds:  {resource.ClusterType, fleet.CDS, true},
 	eds:  {resource.EndpointType, fleet.EDS, false},
+	sds:  {resource.SecretType, fleet.SDS, false},
 	ecds: {resource.ExtensionConfigType, fleet.ECDS, false},
 	lds:  {resource.ListenerType, fleet.LDS, true},
 	rds:  {resource.RouteType, fleet.RDS, false},

@@ -40,7 +40,7 @@ const (
 	phaseIdle     phase = iota // at its target, or without one
 	phaseAll                   // a new process: everything at once
 	phasePlan                  // ECDS
-	phaseClusters              // CDS, EDS
+	phaseClusters              // CDS, EDS, SDS
 	phaseRoutes                // LDS, RDS
 	phaseRemovals              // what is left over
 	phaseRejected              // the plan was rejected, and there is no earlier one to go back to
@@ -248,12 +248,12 @@ func (n *node) step(now time.Time) bool {
 	}
 	switch n.phase {
 	case phaseAll:
-		if n.settled(cds, eds, ecds, lds, rds) {
+		if n.settled(cds, eds, sds, ecds, lds, rds) {
 			n.finish(now)
 		}
 	case phasePlan:
 		if n.planSettled(now) {
-			n.show(false, cds, eds)
+			n.show(false, cds, eds, sds)
 			n.enter(phaseClusters, now)
 			return true
 		}
@@ -268,12 +268,12 @@ func (n *node) step(now time.Time) bool {
 	case phaseRoutes:
 		if n.settled(lds, rds) {
 			n.routed = []ir.Edge{n.run.edge}
-			n.show(true, cds, eds, rds)
+			n.show(true, cds, eds, sds, rds)
 			n.enter(phaseRemovals, now)
 			return true
 		}
 	case phaseRemovals:
-		if n.settled(cds, eds, rds) {
+		if n.settled(cds, eds, sds, rds) {
 			n.finish(now)
 		}
 	case phaseIdle, phaseRejected:

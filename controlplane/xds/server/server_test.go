@@ -160,7 +160,9 @@ func edgeOf(name, cluster, hash string, services ...string) ir.Edge {
 	}{1, hash, name, []route{}}
 	e := ir.Edge{
 		Name: name, Nodes: ir.NodeSelector{Cluster: cluster}, ProblemTypeBase: "https://seawall-mesh.github.io/problems/",
-		Listeners: []ir.Listener{{Name: name + "-0", Address: "127.0.0.1", Port: 10000}},
+		Listeners: []ir.Listener{{
+			Name: name + "-0", Address: "127.0.0.1", Port: 10000, TLS: &ir.ListenerTLS{CertFile: "/edge.crt", KeyFile: "/edge.key"},
+		}},
 		VirtualHosts: []ir.VirtualHost{{Name: "*", Domains: []string{"*"}, Routes: []ir.Route{
 			{Match: ir.RouteMatch{Path: ir.Path{Kind: ir.PathPrefix, Value: "/"}}, DirectStatus: 404},
 		}}},

@@ -137,7 +137,7 @@ func TestAnyHistoryConverges(t *testing.T) {
 			case "run":
 				s.run()
 			case "refuse":
-				refused[rapid.SampledFrom([]kind{cds, eds, ecds, lds, rds}).Draw(rt, "kind")] = true
+				refused[rapid.SampledFrom([]kind{cds, eds, sds, ecds, lds, rds}).Draw(rt, "kind")] = true
 			case "accept":
 				clear(refused)
 			case "reconnect":

@@ -13,7 +13,6 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/seawall-mesh/seawall/controlplane/ir"
 )
@@ -62,9 +61,6 @@ func (b *builder) cluster(c ir.Cluster, assignment *endpointv3.ClusterLoadAssign
 	}
 	if c.TLS != nil {
 		out.TransportSocket = b.upstreamTLS(c)
-		if c.TLS.Digest != "" { // else Envoy would not read the file again
-			out.Metadata = caMetadata(c.TLS.Digest)
-		}
 	}
 	if c.HealthCheck != nil {
 		out.HealthChecks = []*corev3.HealthCheck{healthCheck(c)}
@@ -96,7 +92,7 @@ func (b *builder) cluster(c ir.Cluster, assignment *endpointv3.ClusterLoadAssign
 // upstreamOptions are the protocol and the filters that see each try.
 func (b *builder) upstreamOptions(c ir.Cluster) *upstreamsv3.HttpProtocolOptions {
 	out := protocolOptions(c.Protocol)
-	if filters := b.upstreamFilters(c.Name); len(filters) > 0 {
+	if filters := b.upstreamFilters(c); len(filters) > 0 {
 		out.HttpFilters = append(filters, &hcmv3.HttpFilter{
 			Name:       "envoy.filters.http.upstream_codec",
 			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: b.pack(&upstreamcodecv3.UpstreamCodec{})},
@@ -107,13 +103,16 @@ func (b *builder) upstreamOptions(c ir.Cluster) *upstreamsv3.HttpProtocolOptions
 
 // upstreamFilters are those of one cluster, in the order in which a request
 // passes them.
-func (b *builder) upstreamFilters(cluster string) []*hcmv3.HttpFilter {
+func (b *builder) upstreamFilters(c ir.Cluster) []*hcmv3.HttpFilter {
 	var filters []*hcmv3.HttpFilter
-	if b.retries(cluster) {
+	if b.retries(c.Name) {
 		filters = append(filters, &hcmv3.HttpFilter{
 			Name:       triesFilter,
 			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: b.pack(&headersv3.HeaderMutation{})},
 		})
+	}
+	if c.Attempts {
+		filters = append(filters, b.attemptFilter())
 	}
 	return filters
 }
@@ -163,12 +162,6 @@ func healthCheck(c ir.Cluster) *corev3.HealthCheck {
 		Path: h.Path, Host: h.Host, CodecClientType: codec,
 	}}
 	return out
-}
-
-func caMetadata(digest string) *corev3.Metadata {
-	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
-		FilterName: {Fields: map[string]*structpb.Value{"ca": structpb.NewStringValue(digest)}},
-	}}
 }
 
 func protocolOptions(p ir.Protocol) *upstreamsv3.HttpProtocolOptions {

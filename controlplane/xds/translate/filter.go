@@ -47,6 +47,8 @@ func (b *builder) wasm(vmID, planName string, plan []byte) *wasmfilterv3.Wasm {
 				Specifier: &corev3.DataSource_Filename{Filename: b.module.Path},
 			}}},
 			Configuration: b.pack(wrapperspb.String(b.module.SHA256)),
+
+			CapabilityRestrictionConfig: b.restriction(),
 		}},
 		// A VM that trapped comes back with the next request after the back-off;
 		// the other policies leave the worker answering 503 until a push.

@@ -50,7 +50,7 @@ func (b *builder) listener(l ir.Listener, manager *anypb.Any) *listenerv3.Listen
 	return &listenerv3.Listener{
 		Name:                          l.Name,
 		Address:                       socketAddress(l.Address, l.Port),
-		FilterChains:                  []*listenerv3.FilterChain{b.filterChain(l.TLS, manager)},
+		FilterChains:                  []*listenerv3.FilterChain{b.filterChain(l, manager)},
 		PerConnectionBufferLimitBytes: u32(connectionBufferBytes),
 		// With reuse_port a second data plane on the same port would be let in and
 		// silently get half of the connections; so it must fail to bind. The one
@@ -64,17 +64,13 @@ func (b *builder) listener(l ir.Listener, manager *anypb.Any) *listenerv3.Listen
 	}
 }
 
-// filterChain is named by the certificate's content: where that changes, the
-// files' names do not, and Envoy would not read them again. Connections of the
-// old chain are drained.
-func (b *builder) filterChain(t *ir.ListenerTLS, manager *anypb.Any) *listenerv3.FilterChain {
+func (b *builder) filterChain(l ir.Listener, manager *anypb.Any) *listenerv3.FilterChain {
 	chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{{
 		Name:       "envoy.filters.network.http_connection_manager",
 		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: manager},
 	}}}
-	if t != nil {
-		chain.Name = t.Digest
-		chain.TransportSocket = b.downstreamTLS(t)
+	if l.TLS != nil {
+		chain.TransportSocket = b.downstreamTLS(l)
 	}
 	return chain
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -32,7 +33,7 @@ type StaticConfig struct {
 // plane: the resources of Build with routes, endpoints and the filter written
 // into them. `envoy --mode validate` on it runs the plan in the real filter.
 func Static(edge ir.Edge, m Module, c StaticConfig) (*bootstrapv3.Bootstrap, error) {
-	b := builder{edge: edge, module: m}
+	b := builder{edge: edge, module: m, static: true}
 	out := &bootstrapv3.Bootstrap{
 		Node:            &corev3.Node{Id: edge.Name + "-static", Cluster: edge.Name},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{},
@@ -48,7 +49,12 @@ func Static(edge ir.Edge, m Module, c StaticConfig) (*bootstrapv3.Bootstrap, err
 		out.Admin = &bootstrapv3.Admin{Address: socketAddress(c.AdminAddress, c.AdminPort)}
 	}
 	var filters []*hcmv3.HttpFilter
-	if !c.WithoutFilter {
+	if c.WithoutFilter {
+		b.edge.Clusters = slices.Clone(edge.Clusters)
+		for i := range b.edge.Clusters {
+			b.edge.Clusters[i].Attempts = false
+		}
+	} else {
 		filters = append(filters, &hcmv3.HttpFilter{
 			Name:       FilterName,
 			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: b.extension().TypedConfig},

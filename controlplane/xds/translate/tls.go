@@ -3,37 +3,79 @@ package translate
 import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/seawall-mesh/seawall/controlplane/ir"
 )
 
-func (b *builder) downstreamTLS(t *ir.ListenerTLS) *corev3.TransportSocket {
-	return b.tlsSocket(&tlsv3.DownstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{
-		TlsParams: tlsVersions(),
-		TlsCertificates: []*tlsv3.TlsCertificate{{
-			CertificateChain: file(t.CertFile),
-			PrivateKey:       file(t.KeyFile),
-		}},
-		AlpnProtocols: []string{"h2", "http/1.1"},
-	}})
+// Certificates are secrets of their own, served over SDS: only then does Envoy
+// read their files again when others are renamed over them, and neither
+// listeners nor connections are touched. Without a control plane they stand
+// where they are used.
+
+func (b *builder) downstreamTLS(l ir.Listener) *corev3.TransportSocket {
+	common := &tlsv3.CommonTlsContext{TlsParams: tlsVersions(), AlpnProtocols: []string{"h2", "http/1.1"}}
+	if b.static {
+		common.TlsCertificates = []*tlsv3.TlsCertificate{certificate(l.TLS)}
+	} else {
+		common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{secretFrom(listenerSecret(l))}
+	}
+	return b.tlsSocket(&tlsv3.DownstreamTlsContext{CommonTlsContext: common})
 }
 
 func (b *builder) upstreamTLS(c ir.Cluster) *corev3.TransportSocket {
-	common := &tlsv3.CommonTlsContext{
-		TlsParams: tlsVersions(),
-		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
-			TrustedCa: file(c.TLS.CAFile),
-			MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{
-				SanType: tlsv3.SubjectAltNameMatcher_DNS,
-				Matcher: exactMatch(c.TLS.ServerName),
-			}},
-		}},
+	common := &tlsv3.CommonTlsContext{TlsParams: tlsVersions()}
+	if b.static {
+		common.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: validation(c.TLS)}
+	} else {
+		common.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig{
+			ValidationContextSdsSecretConfig: secretFrom(clusterSecret(c)),
+		}
 	}
 	if c.Protocol == ir.HTTP2 {
 		common.AlpnProtocols = []string{"h2"}
 	}
 	return b.tlsSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: common, Sni: c.TLS.ServerName})
+}
+
+// secrets are what the listeners and clusters name. A name outlives its files'
+// names: Envoy keeps the old secret until it has read the new one.
+func (b *builder) secrets() []types.Resource {
+	var list []types.Resource
+	for _, c := range b.edge.Clusters {
+		if c.TLS != nil {
+			list = append(list, &tlsv3.Secret{Name: clusterSecret(c), Type: &tlsv3.Secret_ValidationContext{ValidationContext: validation(c.TLS)}})
+		}
+	}
+	for _, l := range b.edge.Listeners {
+		if l.TLS != nil {
+			list = append(list, &tlsv3.Secret{Name: listenerSecret(l), Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: certificate(l.TLS)}})
+		}
+	}
+	return list
+}
+
+func clusterSecret(c ir.Cluster) string { return "ca/" + c.Name }
+
+func listenerSecret(l ir.Listener) string { return "listener/" + l.Name }
+
+func secretFrom(name string) *tlsv3.SdsSecretConfig {
+	return &tlsv3.SdsSecretConfig{Name: name, SdsConfig: ads()}
+}
+
+func certificate(t *ir.ListenerTLS) *tlsv3.TlsCertificate {
+	return &tlsv3.TlsCertificate{CertificateChain: file(t.CertFile), PrivateKey: file(t.KeyFile)}
+}
+
+func validation(t *ir.UpstreamTLS) *tlsv3.CertificateValidationContext {
+	return &tlsv3.CertificateValidationContext{
+		TrustedCa: file(t.CAFile),
+		MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{
+			SanType: tlsv3.SubjectAltNameMatcher_DNS,
+			Matcher: exactMatch(t.ServerName),
+		}},
+	}
 }
 
 // tlsVersions are said because Envoy's own default for clients ends at 1.2.

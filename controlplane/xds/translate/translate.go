@@ -39,24 +39,26 @@ type Resources struct {
 	Routes     []types.Resource // *routev3.RouteConfiguration
 	Clusters   []types.Resource // *clusterv3.Cluster
 	Endpoints  []types.Resource // *endpointv3.ClusterLoadAssignment
+	Secrets    []types.Resource // *tlsv3.Secret
 	Extensions []types.Resource // *corev3.TypedExtensionConfig, the ECDS resource FilterName
 }
 
-// Build translates edge for a node that has the module m. Only Extensions and
-// the fallback inside Listeners depend on m. An error names the resource and
+// Build translates edge for a node that has the module m. Only Extensions, the
+// fallback inside Listeners and Clusters with Attempts depend on m. An error names the resource and
 // means that the Edge was not made by package compile.
 func Build(edge ir.Edge, m Module) (*Resources, error) {
 	b := builder{edge: edge, module: m}
 	r := &Resources{
 		Listeners:  b.listeners(),
 		Routes:     []types.Resource{b.routeConfig()},
+		Secrets:    b.secrets(),
 		Extensions: []types.Resource{b.extension()},
 	}
 	r.Clusters, r.Endpoints = b.clusters()
 	if b.err != nil {
 		return nil, fmt.Errorf("edge %s: %w", edge.Name, b.err)
 	}
-	for _, list := range [][]types.Resource{r.Listeners, r.Routes, r.Clusters, r.Endpoints, r.Extensions} {
+	for _, list := range [][]types.Resource{r.Listeners, r.Routes, r.Clusters, r.Endpoints, r.Secrets, r.Extensions} {
 		if err := validate(list); err != nil {
 			return nil, fmt.Errorf("edge %s: %w", edge.Name, err)
 		}
@@ -69,6 +71,7 @@ func Build(edge ir.Edge, m Module) (*Resources, error) {
 type builder struct {
 	edge   ir.Edge
 	module Module
+	static bool // everything stands in the bootstrap
 	err    error
 }
 

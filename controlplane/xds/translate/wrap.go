@@ -22,8 +22,8 @@ import (
 // being lost with its headers. They stand in the chain of an edge that has a
 // route for them, and run on such routes only.
 const (
-	customResponse   = "envoy.filters.http.custom_response"
-	headerToMetadata = "envoy.filters.http.header_to_metadata"
+	wrapFilter       = "seawall-wrap"
+	retryAfterFilter = "seawall-retry-after"
 
 	wrapNamespace  = "seawall.wrap"
 	retryAfterText = "retry_after_text" // as the service wrote it: seconds or a date
@@ -37,8 +37,8 @@ func (b *builder) wrapFilters() []*hcmv3.HttpFilter {
 		for _, r := range host.Routes {
 			if r.WrapErrors {
 				return []*hcmv3.HttpFilter{
-					b.disabled(customResponse, &customv3.CustomResponse{}),
-					b.disabled(headerToMetadata, &metadatav3.Config{}),
+					b.disabled(wrapFilter, &customv3.CustomResponse{}),
+					b.disabled(retryAfterFilter, &metadatav3.Config{}),
 				}
 			}
 		}
@@ -63,8 +63,8 @@ func (b *builder) wrapErrors() map[string]*anypb.Any {
 		}
 	}
 	return map[string]*anypb.Any{
-		customResponse: b.enabled(&customv3.CustomResponse{CustomResponseMatcher: b.bareErrors()}),
-		headerToMetadata: b.enabled(&metadatav3.Config{ResponseRules: []*metadatav3.Config_Rule{
+		wrapFilter: b.enabled(&customv3.CustomResponse{CustomResponseMatcher: b.bareErrors()}),
+		retryAfterFilter: b.enabled(&metadatav3.Config{ResponseRules: []*metadatav3.Config_Rule{
 			keep(retryAfterText, metadatav3.Config_STRING), keep(retryAfterNum, metadatav3.Config_NUMBER),
 		}}),
 	}

@@ -53,6 +53,7 @@ type State struct {
 	Arrivals uint64   // that ever waited: the next one's number
 	Permits  []Permit // in no order
 	Waiters  []Waiter // the best first
+	Pace     Pace
 
 	// Granted are the waiters that got a permit in the last step, to be told.
 	// It is no part of the record.
@@ -64,6 +65,7 @@ type Request struct {
 	Holder
 	Priority uint8
 	WaitNS   int64 // how long it may wait, 0: without limit
+	BudgetNS int64 // how long it may take in all, 0: without limit
 	HoldNS   int64 // how long its permit lasts if it never comes back, > 0
 }
 
@@ -75,10 +77,14 @@ const (
 	Full   Verdict = iota // no permit is free, and no place in the queue
 	Held                  // it has a permit, claimed
 	Queued                // it waits
+	Late                  // it would have to wait longer than its budget
 )
 
-// Acquire asks for a permit at now (Unix ns). After Full, the State needs to be
-// stored only if somebody was Granted.
+// Unknown is a time that nobody knows.
+const Unknown = -1
+
+// Acquire asks for a permit at now (Unix ns). After Full and Late, the State
+// needs to be stored only if somebody was Granted.
 func (s *State) Acquire(p Params, now int64, r Request) Verdict {
 	s.Sweep(p, now)
 	if s.room(p) { // then nobody waits any more
@@ -87,6 +93,9 @@ func (s *State) Acquire(p Params, now int64, r Request) Verdict {
 	}
 	if len(s.Waiters) >= int(min(p.Queue, MaxWaiters)) {
 		return Full
+	}
+	if s.late(p, now, r) {
+		return Late
 	}
 	w := Waiter{Holder: r.Holder, Priority: r.Priority, Arrival: s.Arrivals, WaitNS: r.WaitNS, HoldNS: r.HoldNS}
 	if r.WaitNS > 0 {
@@ -109,15 +118,19 @@ func (s *State) insert(w Waiter) {
 }
 
 // Leave takes back the permit or the place in the queue of h, whichever it
-// has, and serves who waits. It reports whether there was one.
-func (s *State) Leave(p Params, now int64, h Holder) bool {
-	found := s.drop(h)
+// has, and serves who waits. held is for how long it had its permit, in ns from
+// its claim, or Unknown. It reports whether there was one.
+func (s *State) Leave(p Params, now int64, h Holder, held int64) bool {
+	found := s.drop(now, h, held)
 	s.Sweep(p, now)
 	return found
 }
 
-func (s *State) drop(h Holder) bool {
+func (s *State) drop(now int64, h Holder, held int64) bool {
 	if i := s.permit(h); i >= 0 {
+		if s.Permits[i].Claimed && held >= 0 {
+			s.Pace.learn(now, held)
+		}
 		s.removePermit(i)
 		return true
 	}

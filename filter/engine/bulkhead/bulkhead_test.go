@@ -25,14 +25,14 @@ func TestTheBestWaiterIsServedFirst(t *testing.T) {
 	require.Equal(t, bulkhead.Full, s.Acquire(p, 1, ask(9, 0)), "the queue is bounded, for the most important too")
 	last := uint32(0)
 	for _, want := range []uint32{3, 5, 2, 4, 1} {
-		require.True(t, s.Leave(p, 2, h(last)))
+		require.True(t, s.Leave(p, 2, h(last), bulkhead.Unknown))
 		require.Equal(t, []bulkhead.Holder{h(want)}, s.Granted)
 		require.Equal(t, bulkhead.Held, s.Claim(p, 2, h(want)))
 		require.Len(t, s.Permits, 1)
 		last = want
 	}
-	require.True(t, s.Leave(p, 2, h(last)))
-	require.False(t, s.Leave(p, 2, h(last)), "given back once")
+	require.True(t, s.Leave(p, 2, h(last), bulkhead.Unknown))
+	require.False(t, s.Leave(p, 2, h(last), bulkhead.Unknown), "given back once")
 	require.Empty(t, s.Permits)
 }
 
@@ -57,10 +57,10 @@ func TestALimitThatIsLoweredTakesNobodysPermit(t *testing.T) {
 		s.Acquire(wide, 1, ask(i, 1))
 	}
 	for i := range uint32(2) {
-		require.True(t, s.Leave(narrow, 2, h(i)))
+		require.True(t, s.Leave(narrow, 2, h(i), bulkhead.Unknown))
 		require.Empty(t, s.Granted)
 	}
-	s.Leave(narrow, 2, h(2))
+	s.Leave(narrow, 2, h(2), bulkhead.Unknown)
 	require.Equal(t, []bulkhead.Holder{h(3)}, s.Granted)
 }
 
@@ -83,7 +83,7 @@ func TestAGrantToADeadVMIsLostForMoments(t *testing.T) {
 	s.Acquire(p, 1, ask(0, 1))
 	s.Acquire(p, 1, bulkhead.Request{Holder: bulkhead.Holder{Owner: 666, Stream: 1}, HoldNS: 3600e9})
 	s.Acquire(p, 1, ask(2, 1))
-	s.Leave(p, 2, h(0))
+	s.Leave(p, 2, h(0), bulkhead.Unknown)
 	require.Equal(t, []bulkhead.Holder{{Owner: 666, Stream: 1}}, s.Granted)
 	require.False(t, s.Sweep(p, 1+bulkhead.ClaimNS))
 	require.True(t, s.Sweep(p, 2+bulkhead.ClaimNS))
@@ -142,7 +142,7 @@ func BenchmarkAcquireLeave(b *testing.B) {
 			for i := range b.N {
 				who := h(uint32(i))
 				s.Acquire(p, int64(i), bulkhead.Request{Holder: who, Priority: 1, HoldNS: 1 << 60})
-				s.Leave(p, int64(i), who)
+				s.Leave(p, int64(i), who, 1)
 			}
 		})
 	}
@@ -155,10 +155,12 @@ func TestStepsAllocateNothing(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(1000, func() {
 		now++
 		for i := range uint32(9) {
-			s.Acquire(p, now, ask(i, uint8(i)))
+			r := ask(i, uint8(i))
+			r.BudgetNS = 5
+			s.Acquire(p, now, r)
 		}
 		for i := range uint32(9) {
-			s.Leave(p, now, h(i))
+			s.Leave(p, now, h(i), 2)
 		}
 	}))
 }

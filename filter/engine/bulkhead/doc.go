@@ -17,6 +17,11 @@
 //   - A permit that is never given back, because its VM died, is free again
 //     HoldNS after it was claimed, and no earlier: the service may still be at
 //     work on that call. A VM that lives renews what it holds.
+//   - Who has a budget of time, and would have its turn only after that by the
+//     mean time that calls hold their permits, is told so at once. If each call
+//     takes that mean, none is refused that could have been answered in time.
+//     Only what came back while its owner watched is learnt from: a permit that
+//     expired, or was never claimed, says nothing.
 //
 // A State is large when many wait, so unlike in the other guards it is changed
 // in place, and its slices are used again: after a while nothing allocates.

@@ -4,28 +4,30 @@ import "github.com/seawall-mesh/seawall/filter/engine/bulkhead"
 
 // The record of a pool, little-endian:
 //
-//	 0  schema (1)
-//	 1  reserved (0)
+//	 0  schema (2)
+//	 1  seen         of its pace
 //	 2  permits      uint16, their number
 //	 4  waiters      uint16, their number
 //	 6  reserved (0) 2 bytes
 //	 8  arrivals     uint64
-//	16  permits, 29 bytes each: owner uint64, stream uint32, claimed, expiry int64, hold int64
+//	16  mean         int64, of its pace, in ns
+//	24  at           int64, of its pace
+//	32  permits, 29 bytes each: owner uint64, stream uint32, claimed, expiry int64, hold int64
 //	    waiters, 45 bytes each: owner uint64, stream uint32, priority, arrival uint64,
 //	                            deadline int64, wait int64, hold int64
 //
-// Only what exists is in it, so it grows with use: 16 bytes for a pool at rest.
+// Only what exists is in it, so it grows with use: 32 bytes for a pool at rest.
 // It has no identity of parameters: who holds a permit holds it whatever the
 // limit is now.
 
 // PoolSchema is the version of a pool record's layout.
-const PoolSchema = 1
+const PoolSchema = 2
 
 // MaxPoolLen is the length of the longest pool record, in bytes.
 const MaxPoolLen = poolHeader + permitLen*bulkhead.MaxPermits + waiterLen*bulkhead.MaxWaiters
 
 const (
-	poolHeader = 16
+	poolHeader = 32
 	permitLen  = 29
 	waiterLen  = 45
 )
@@ -35,8 +37,8 @@ const (
 func AppendPool(dst []byte, s *bulkhead.State) []byte {
 	permits := s.Permits[:min(len(s.Permits), bulkhead.MaxPermits)]
 	waiters := s.Waiters[:min(len(s.Waiters), bulkhead.MaxWaiters)]
-	dst = append(dst, PoolSchema, 0, byte(len(permits)), byte(len(permits)>>8), byte(len(waiters)), byte(len(waiters)>>8), 0, 0)
-	dst = put64(dst, s.Arrivals)
+	dst = append(dst, PoolSchema, s.Pace.Seen, byte(len(permits)), byte(len(permits)>>8), byte(len(waiters)), byte(len(waiters)>>8), 0, 0)
+	dst = put64(put64(put64(dst, s.Arrivals), uint64(s.Pace.MeanNS)), uint64(s.Pace.At))
 	for i := range permits {
 		p := &permits[i]
 		claimed := byte(0)
@@ -60,7 +62,7 @@ func AppendPool(dst []byte, s *bulkhead.State) []byte {
 // writes; then s is a pool that nobody uses.
 func ParsePool(b []byte, s *bulkhead.State) bool {
 	s.Reset()
-	if len(b) < poolHeader || b[0] != PoolSchema || b[1]|b[6]|b[7] != 0 {
+	if len(b) < poolHeader || b[0] != PoolSchema || b[6]|b[7] != 0 {
 		return false
 	}
 	permits, waiters := int(b[2])|int(b[3])<<8, int(b[4])|int(b[5])<<8
@@ -68,12 +70,21 @@ func ParsePool(b []byte, s *bulkhead.State) bool {
 		return false
 	}
 	s.Arrivals = get64(b[8:])
+	s.Pace = bulkhead.Pace{Seen: b[1], MeanNS: int64(get64(b[16:])), At: int64(get64(b[24:]))}
 	b = b[poolHeader:]
-	if !parsePermits(b[:permitLen*permits], s) || !parseWaiters(b[permitLen*permits:], s) {
+	if !paced(&s.Pace) || !parsePermits(b[:permitLen*permits], s) || !parseWaiters(b[permitLen*permits:], s) {
 		s.Reset()
 		return false
 	}
 	return true
+}
+
+// paced reports whether calls can have taught p.
+func paced(p *bulkhead.Pace) bool {
+	if p.Seen == 0 {
+		return *p == bulkhead.Pace{}
+	}
+	return p.Seen <= bulkhead.Enough && p.MeanNS >= 0
 }
 
 func parsePermits(b []byte, s *bulkhead.State) bool {

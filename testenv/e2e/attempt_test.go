@@ -1,0 +1,100 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-mesh/seawall/testenv/upstream"
+)
+
+var uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+
+// Each try feeds the breaker, and one that opens it is the last; with as many
+// workers as share its state.
+func TestEachTryCounts(t *testing.T) {
+	t.Parallel()
+	for _, workers := range []int{1, 2, 4} {
+		t.Run(fmt.Sprintf("workers=%d", workers), func(t *testing.T) {
+			t.Parallel()
+			service := newUpstream(t)
+			loop := func(name string, threshold int) route {
+				return route{
+					name: name, breaker: breaker(threshold, "1h"), timeout: "10s, perTry: 300ms",
+					more: "retry: {attempts: 4, retryOn: [503, reset, timeout, connect-failure], backoff: {base: 10ms, max: 10ms}, idempotency: {generate: true}}",
+				}
+			}
+			u := startUp(t, upConfig{workers: workers, policy: shop{
+				endpoints: []string{service.Addr()}, budget: "{percent: 100%, minConcurrency: 100}",
+				routes: []route{loop("down", 3), loop("broken", 3), loop("slow", 3), loop("glitch", 3), loop("spread", 5), loop("patient", 9)},
+			}.yaml()})
+			c := newCaller(t, u.listen).fresh()
+
+			t.Run("an answer ends the loop", func(t *testing.T) {
+				service.Set("/down", upstream.Behaviour{Status: http.StatusServiceUnavailable, Body: "its own"})
+				a := c.call(t, "/down")
+				require.Equal(t, http.StatusServiceUnavailable, a.status)
+				require.Equal(t, "its own", a.body, "the last try's answer is the client's")
+				require.Empty(t, a.header.Get("x-envoy-ratelimited"))
+				require.EqualValues(t, 3, service.Calls("/down"))
+				for range 10 {
+					require.True(t, c.call(t, "/down").refused())
+				}
+				require.EqualValues(t, 3, service.Calls("/down"))
+			})
+			for path, b := range map[string]upstream.Behaviour{"/broken": {Reset: true}, "/slow": {Hang: true}} {
+				t.Run("an end that is not seen"+path, func(t *testing.T) {
+					service.Set(path, b)
+					a := c.call(t, path)
+					require.True(t, a.refused(), "%d %s", a.status, a.body)
+					require.NotEmpty(t, a.header.Get("retry-after"))
+					require.EqualValues(t, 3, service.Calls(path))
+					require.True(t, c.call(t, path).refused())
+					require.EqualValues(t, 3, service.Calls(path))
+				})
+			}
+			t.Run("one key, one charge", func(t *testing.T) {
+				service.Set("/glitch", upstream.Behaviour{FailEvery: 2, Ledger: true, Failure: &upstream.Behaviour{Reset: true, Ledger: true}})
+				post := newCaller(t, u.listen).fresh()
+				post.method, post.body = http.MethodPost, "{}"
+				for range 6 {
+					require.Equal(t, http.StatusOK, post.call(t, "/glitch").status)
+				}
+				keys := map[string]int{}
+				for _, r := range service.Records() {
+					if r.Path == "/glitch" {
+						require.Regexp(t, uuid, r.Headers.Get("Idempotency-Key"))
+						keys[r.Headers.Get("Idempotency-Key")]++
+					}
+				}
+				require.Len(t, keys, 6, "a key for each request: %v", keys)
+				require.Len(t, service.Charges(), 6)
+				require.EqualValues(t, 11, service.Calls("/glitch"))
+			})
+			t.Run("a success ends the run on any worker", func(t *testing.T) {
+				service.Set("/spread", upstream.Behaviour{FailEvery: 2})
+				for range 40 {
+					require.Equal(t, http.StatusOK, c.call(t, "/spread").status)
+				}
+			})
+			t.Run("no patience for a long Retry-After", func(t *testing.T) {
+				service.Set("/patient", upstream.Behaviour{Status: http.StatusServiceUnavailable, Headers: map[string]string{"retry-after": "11"}})
+				began := time.Now()
+				a := c.call(t, "/patient")
+				require.Equal(t, "11", a.header.Get("retry-after"))
+				require.EqualValues(t, 1, service.Calls("/patient"))
+				require.Less(t, time.Since(began), 3*time.Second)
+			})
+			eventually(t, soon, func() (bool, string) {
+				got, want := u.attempts(), map[string]int{"down": 3, "broken": 3, "slow": 3, "glitch": 11, "spread": 79, "patient": 1}
+				return fmt.Sprint(got) == fmt.Sprint(want), fmt.Sprintf("attempts are %v, not %v", got, want)
+			})
+		})
+	}
+}
