@@ -10,6 +10,7 @@
 //	go run ./bench cpu        # CPU per request with the filter, against the same Envoy without it
 //	go run ./bench memory     # resident memory, likewise
 //	go run ./bench edit       # from saving a policy file to its effect in Envoy
+//	go run ./bench slo        # telemetry: ingestion, a thousand objectives, space and start with a year of data
 //
 // It may import anything; nothing imports it.
 package main
@@ -50,14 +51,14 @@ func main() {
 }
 
 func run(ctx context.Context, names []string) error {
-	all := []bench{{"engine", engine}, {"queue", queue}, {"storm", storm}, {"cpu", cpu}, {"memory", memory}, {"edit", edit}}
+	all := []bench{{"engine", engine}, {"queue", queue}, {"storm", storm}, {"cpu", cpu}, {"memory", memory}, {"edit", edit}, {"slo", sloBench}}
 	e := full
 	if i := slices.Index(names, "-quick"); i >= 0 {
 		e, names = quick, slices.Delete(names, i, i+1)
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(all, func(b bench) bool { return b.name == name }) {
-			return fmt.Errorf("no benchmark %q: there are engine, queue, storm, cpu, memory and edit", name)
+			return fmt.Errorf("no benchmark %q: there are engine, queue, storm, cpu, memory, edit and slo", name)
 		}
 	}
 	if load, busy := machineIsBusy(); busy {

@@ -6,5 +6,5 @@ import "embed"
 
 // FS holds one folder per example.
 //
-//go:embed payments reports
+//go:embed gateway payments reports
 var FS embed.FS

@@ -30,8 +30,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func newServer(t *testing.T, src api.Source, change func(*api.Config)) *api.Server {
 	t.Helper()
 	overrides, log := apitest.Overrides(t.Context(), apitest.Now, src.Breakers)
+	if s, ok := src.(*apitest.Source); ok {
+		s.Log = log
+	}
 	cfg := api.Config{
-		Source: src, Overrides: overrides, Audit: log, Ready: func() bool { return true }, Log: slog.New(slog.DiscardHandler), Now: apitest.Now,
+		Source: src, Overrides: overrides, Postmortems: apitest.Postmortems(t.Context(), apitest.Now, log, src), Audit: log, Ready: func() bool { return true }, Log: slog.New(slog.DiscardHandler), Now: apitest.Now,
 		NewRequestID: func() string { return "req-1" },
 	}
 	if change != nil {
@@ -234,7 +237,7 @@ func TestPagesAreTheWholeList(t *testing.T) {
 			stable = append(stable, fleet.Node{ID: fmt.Sprintf("stable-%02d", i)})
 		}
 		overrides, log := apitest.Overrides(context.Background(), apitest.Now, src.Breakers)
-		srv, err := api.New(api.Config{Source: src, Overrides: overrides, Audit: log, Ready: func() bool { return true }, Log: slog.New(slog.DiscardHandler), Now: apitest.Now})
+		srv, err := api.New(api.Config{Source: src, Overrides: overrides, Postmortems: apitest.Postmortems(context.Background(), apitest.Now, log, src), Audit: log, Ready: func() bool { return true }, Log: slog.New(slog.DiscardHandler), Now: apitest.Now})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -127,7 +127,7 @@ func (s *Server) endpoints() []endpoint {
 				return paginate(q, listedProblemTypes(s.cfg.ProblemTypeBase), func(t ProblemType) string { return t.Slug }), nil
 			},
 		},
-	}, s.overrideEndpoints()...)
+	}, slices.Concat(s.overrideEndpoints(), s.releaseEndpoints())...)
 }
 
 // status completes the Source's summary with what this package knows.

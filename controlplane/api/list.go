@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seawall-mesh/seawall/controlplane/gate"
 )
 
 // MaxLimit is the largest page of a list, and the default.
@@ -35,13 +37,15 @@ type query struct {
 	window  time.Duration
 	service string
 	reason  string
+	class   gate.Class
+	unknown gate.Answer // what is answered where nothing is known
 }
 
 // parseQuery reads the parameters that an endpoint knows. An unknown or a
 // doubled one is refused: ignoring it would answer another question than the
 // one asked.
 func parseQuery(values url.Values, known []param) (query, error) {
-	q := query{limit: MaxLimit, window: defaultWindow}
+	q := query{limit: MaxLimit, window: defaultWindow, class: gate.Normal, unknown: gate.Unknown}
 	for name, vs := range values {
 		if !slices.ContainsFunc(known, func(p param) bool { return p.name == name }) {
 			return query{}, problemf(typeBadQuery, "unknown query parameter %q; this endpoint knows %s", shorten(name, 50), paramNames(known))
@@ -89,6 +93,14 @@ func (q *query) set(name, value string) error {
 		q.service = value
 	case "reason":
 		q.reason = value
+	case "changeClass":
+		if q.class = gate.Class(value); !slices.Contains(gate.Classes(), q.class) {
+			return problemf(typeBadQuery, "changeClass %q is none of normal, canary, security, rollback, p0", shorten(value, 50))
+		}
+	case "onUnknown":
+		if q.unknown = gate.Answer(value); q.unknown != gate.Allow && q.unknown != gate.Deny {
+			return problemf(typeBadQuery, "onUnknown %q is neither allow nor deny", shorten(value, 50))
+		}
 	}
 	return nil
 }
@@ -140,3 +152,29 @@ func cursor(key string) string { return base64.RawURLEncoding.EncodeToString([]b
 // sortKey joins the parts of a key. Parts hold no NUL: they are names, ids and
 // addresses.
 func sortKey(parts ...string) string { return strings.Join(parts, "\x00") }
+
+// beforeID is the ID that a cursor of newestPage holds, 0 without one.
+func (q query) beforeID() (int64, error) {
+	if q.after == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(q.after, 10, 64)
+	if err != nil || n < 1 {
+		return 0, problemf(typeBadQuery, "the cursor did not come from this list; start again without one")
+	}
+	return n, nil
+}
+
+// newestPage is a page of a list that the store has sorted, newest first, with
+// one item more than the page takes where there are more.
+func newestPage[T any](q query, items []T, id func(T) int64) List[T] {
+	page := List[T]{Items: items}
+	if len(items) > q.limit {
+		page.Items = items[:q.limit]
+		page.Next = cursor(strconv.FormatInt(id(page.Items[q.limit-1]), 10))
+	}
+	if page.Items == nil {
+		page.Items = []T{}
+	}
+	return page
+}

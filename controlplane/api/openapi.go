@@ -75,13 +75,19 @@ func (b *schemaBuilder) operation(e endpoint) map[string]any {
 		if e.tagged {
 			ok["headers"] = map[string]any{"ETag": map[string]any{"description": "For If-Match.", "schema": text}}
 		}
-		responses["200"] = ok
+		status := "200"
+		if e.method == http.MethodPost {
+			status = "201"
+		}
+		responses[status] = ok
 	}
 	operation := map[string]any{"operationId": e.id, "summary": e.summary, "responses": responses}
 	if e.body != nil {
-		operation["requestBody"] = map[string]any{"content": inJSON(e.body), "required": e.method == http.MethodPut}
+		operation["requestBody"] = map[string]any{"content": inJSON(e.body), "required": e.method != http.MethodDelete}
 		for _, name := range []string{"If-Match", "If-None-Match"} {
-			params = append(params, map[string]any{"name": name, "in": "header", "description": "412 where it does not hold.", "schema": text})
+			if e.method != http.MethodPost {
+				params = append(params, map[string]any{"name": name, "in": "header", "description": "412 where it does not hold.", "schema": text})
+			}
 		}
 	}
 	operation["parameters"] = params

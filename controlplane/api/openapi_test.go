@@ -16,7 +16,9 @@ import (
 
 	"github.com/seawall-mesh/seawall/controlplane/audit"
 	"github.com/seawall-mesh/seawall/controlplane/diag"
+	"github.com/seawall-mesh/seawall/controlplane/budget"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
+	"github.com/seawall-mesh/seawall/controlplane/gate"
 	"github.com/seawall-mesh/seawall/controlplane/override"
 	"github.com/seawall-mesh/seawall/controlplane/policy"
 	"github.com/seawall-mesh/seawall/controlplane/slo"
@@ -46,10 +48,21 @@ func (silent) Lift(context.Context, override.Key, string, string, override.Preco
 	return override.ErrUnknown
 }
 func (silent) Audit(context.Context, int64, int) ([]audit.Entry, error) { return nil, nil }
+func (silent) CanDeploy(context.Context, ReleaseQuery) (Release, error) { return Release{}, nil }
+func (silent) Deploy(context.Context, string, string, string) (gate.Deployment, error) {
+	return gate.Deployment{}, override.ErrUnknown
+}
+func (silent) Deployments(context.Context, string, int64, int) ([]gate.Deployment, error) {
+	return nil, nil
+}
+func (silent) Postmortems() []budget.Postmortem { return nil }
+func (silent) Close(context.Context, string, string, string, override.Precondition) error {
+	return budget.ErrNone
+}
 
 func silentServer(t *testing.T) *Server {
 	t.Helper()
-	s, err := New(Config{Source: silent{}, Overrides: silent{}, Audit: silent{}, Ready: func() bool { return true }, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	s, err := New(Config{Source: silent{}, Overrides: silent{}, Postmortems: silent{}, Audit: silent{}, Ready: func() bool { return true }, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	require.NoError(t, err)
 	return s
 }

@@ -30,12 +30,14 @@ const (
 	maxConnections    = 512
 )
 
-// Config is what the admin interface needs. Source, Overrides, Audit, Ready, Log
-// and Now are required.
+// Config is what the admin interface needs. Source, Overrides, Postmortems,
+// Audit, Ready, Log and Now are required.
 type Config struct {
 	Source    Source
 	Overrides Overrides
-	Audit     AuditLog
+	// Postmortems are those that budget policies have opened.
+	Postmortems Postmortems
+	Audit       AuditLog
 	// Ready reports whether the first accepted policy has been served; once
 	// true it stays true.
 	Ready func() bool
@@ -61,6 +63,8 @@ func (c *Config) defaults() error {
 		return errors.New("api: Config.Source is required")
 	case c.Overrides == nil:
 		return errors.New("api: Config.Overrides is required")
+	case c.Postmortems == nil:
+		return errors.New("api: Config.Postmortems is required")
 	case c.Audit == nil:
 		return errors.New("api: Config.Audit is required")
 	case c.Ready == nil:

@@ -6,6 +6,7 @@ import (
 
 	"github.com/seawall-mesh/seawall/controlplane/diag"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
+	"github.com/seawall-mesh/seawall/controlplane/gate"
 	"github.com/seawall-mesh/seawall/controlplane/policy"
 	"github.com/seawall-mesh/seawall/controlplane/slo"
 	"github.com/seawall-mesh/seawall/controlplane/telemetry"
@@ -26,7 +27,16 @@ type Source interface {
 	Pools() []telemetry.Pool
 	// Traffic covers the whole minutes of window and the current one.
 	Traffic(ctx context.Context, window time.Duration) ([]telemetry.TrafficRow, error)
+	// SLOs are with the actions that are in force on them.
 	SLOs(ctx context.Context) ([]slo.Status, error)
+	// CanDeploy asks the release gate.
+	CanDeploy(ctx context.Context, q ReleaseQuery) (Release, error)
+	// Deploy marks that a version was released. The error is
+	// override.ErrUnknown where no policy in force names the service.
+	Deploy(ctx context.Context, service, version, by string) (gate.Deployment, error)
+	// Deployments are the newest marks with an ID below before (0 = all) of a
+	// service ("" = all), newest first, at most limit.
+	Deployments(ctx context.Context, service string, before int64, limit int) ([]gate.Deployment, error)
 }
 
 // RefusedLoad is a load of policies that had errors, so that the policies

@@ -16,6 +16,7 @@ import (
 // reply is an answer that is more than a JSON body with status 200.
 type reply struct {
 	body any    // nil: 204
+	made bool   // 201: something is there that was not
 	tag  string // of the ETag, without quotes; "" = none
 }
 
@@ -76,6 +77,7 @@ func precondition(r *http.Request) (override.Precondition, error) {
 
 // answer sends what a handler returned.
 func answer(w http.ResponseWriter, e endpoint, value any) error {
+	made := false
 	if r, ok := value.(reply); ok {
 		if r.tag != "" {
 			w.Header().Set("ETag", `"`+r.tag+`"`)
@@ -84,13 +86,17 @@ func answer(w http.ResponseWriter, e endpoint, value any) error {
 			w.WriteHeader(http.StatusNoContent)
 			return nil
 		}
-		value = r.body
+		value, made = r.body, r.made
 	}
 	var body bytes.Buffer
 	enc := json.NewEncoder(&body)
 	enc.SetEscapeHTML(false) // the content type is JSON and nosniff is set
 	if err := enc.Encode(value); err != nil {
 		return fmt.Errorf("encode %s: %w", e.path, err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if made {
+		w.WriteHeader(http.StatusCreated)
 	}
 	return send(w, "application/json", body.Bytes())
 }

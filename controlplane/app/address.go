@@ -13,11 +13,11 @@ import (
 // sockets are the control plane's own listeners.
 type sockets struct{ admin, xds, telemetry net.Listener }
 
-func listen(o Options) (s sockets, err error) {
+func listen(o controlOptions) (s sockets, err error) {
 	for _, a := range []struct {
 		what, address string
 		ln            *net.Listener
-	}{{"admin", o.Admin, &s.admin}, {"xDS", o.XDS, &s.xds}, {"telemetry", o.Telemetry, &s.telemetry}} {
+	}{{"admin", o.admin, &s.admin}, {"xDS", o.xds, &s.xds}, {"telemetry", o.telemetry, &s.telemetry}} {
 		if *a.ln, err = net.Listen("tcp", a.address); err != nil {
 			s.close()
 			return sockets{}, fmt.Errorf("%s address: %w", a.what, err)
@@ -96,18 +96,17 @@ func bind(address string) (bound netip.AddrPort, fd int, err error) {
 
 // loopbackOnly refuses what strangers could reach: TLS and tokens are not
 // available yet.
-func loopbackOnly(address string) error {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf("address %q: %w", address, err)
+func loopbackOnly(addresses ...string) error {
+	for _, address := range addresses {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return fmt.Errorf("address %q: %w", address, err)
+		}
+		if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+			return &exposedError{address}
+		}
 	}
-	if host == "localhost" {
-		return nil
-	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.IsLoopback() {
-		return nil
-	}
-	return &exposedError{address}
+	return nil
 }
 
 type exposedError struct{ address string }

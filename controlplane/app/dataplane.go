@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"strconv"
@@ -19,23 +20,69 @@ const (
 	localCluster = "seawall"
 )
 
-// startEnvoy runs the local data plane, or adopts the one that an earlier run
+// EdgeOptions say what data plane to run. All but Workers are required.
+type EdgeOptions struct {
+	XDS         string // host:port of the control plane
+	Telemetry   string // and of its telemetry address
+	NodeID      string // unique in the fleet
+	NodeCluster string // by which an Edge selects it
+	DataDir     string
+	Workers     int // of Envoy; 0: one per CPU
+	Log         *slog.Logger
+	Stdout      io.Writer
+	Version     string
+}
+
+// Edge runs a data plane alone until ctx ends, then drains it and returns nil.
+// The control plane may come later, and may go. A data plane that a killed run
+// left over the same data folder is adopted.
+func Edge(ctx context.Context, o EdgeOptions) error {
+	if err := loopbackOnly(o.XDS, o.Telemetry); err != nil {
+		return err
+	}
+	m, lock, err := hold(o.DataDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	// Where it listens is not known yet: that comes by xDS.
+	launcher, err := startEnvoy(ctx, o, m, nil, lock)
+	if err != nil {
+		return unlessAsked(ctx, err)
+	}
+	o.Log.Info("the data plane runs, and takes its configuration from the control plane", "node", o.NodeID, "cluster", o.NodeCluster, "xds", o.XDS)
+	if launcher.Ready(ctx) == nil {
+		fmt.Fprintf(o.Stdout, "Seawall %s: node %s of cluster %s serves what %s tells it; Ctrl-C drains it and stops\n", o.Version, o.NodeID, o.NodeCluster, o.XDS)
+	}
+	<-ctx.Done()
+	o.Log.Info("stopping: draining the data plane")
+	return launcher.Stop(context.WithoutCancel(ctx))
+}
+
+// startLocal runs the data plane of `up`, or adopts the one that an earlier run
 // left behind.
-func startEnvoy(ctx context.Context, o Options, a Addresses, m envoy.Module, in load, lock *envoy.DataLock) (*envoy.Launcher, error) {
-	edge, err := localEdge(in.model)
+func startLocal(ctx context.Context, o Options, c *controlPlane, m envoy.Module, lock *envoy.DataLock) (*envoy.Launcher, error) {
+	edge, err := localEdge(c.loader.current().model)
 	if err != nil {
 		return nil, err
 	}
+	node, cluster := localIdentity(edge.Nodes)
+	return startEnvoy(ctx, EdgeOptions{
+		XDS: c.addresses.XDS, Telemetry: c.addresses.Telemetry, NodeID: node, NodeCluster: cluster,
+		DataDir: o.DataDir, Workers: o.Workers, Log: o.Log, Stdout: o.Stdout, Version: o.Version,
+	}, m, listenAddresses(edge), lock)
+}
+
+func startEnvoy(ctx context.Context, o EdgeOptions, m envoy.Module, listen []string, lock *envoy.DataLock) (*envoy.Launcher, error) {
 	binary, err := envoy.Find(ctx, envoy.FindConfig{Log: o.Log})
 	if err != nil {
 		return nil, err
 	}
 	o.Log.Info("data plane: envoy", "path", binary.Path, "version", binary.Version)
-	node, cluster := localIdentity(edge.Nodes)
 	return envoy.Start(ctx, envoy.Config{
-		Log: o.Log, Binary: binary, DataDir: o.DataDir, Module: m, Lock: lock, Listen: listenAddresses(edge),
+		Log: o.Log, Binary: binary, DataDir: o.DataDir, Module: m, Lock: lock, Listen: listen,
 		Bootstrap: envoy.BootstrapConfig{
-			NodeID: node, Cluster: cluster, XDS: a.XDS, Telemetry: a.Telemetry, Workers: o.Workers, Version: o.Version,
+			NodeID: o.NodeID, Cluster: o.NodeCluster, XDS: o.XDS, Telemetry: o.Telemetry, Workers: o.Workers, Version: o.Version,
 		},
 	})
 }
@@ -93,6 +140,20 @@ func banner(w io.Writer, version string, in load, a Addresses) {
 			fmt.Fprintf(w, "  data plane  %s://%s/\n", scheme, l)
 		}
 	}
+	addressLines(w, a)
+}
+
+// serveBanner tells a person where everything is, and how nodes are run.
+func serveBanner(w io.Writer, version string, in load, a Addresses) {
+	fmt.Fprintf(w, "Seawall %s: a control plane for the data planes of %d services\n", version, len(in.set.Services))
+	addressLines(w, a)
+	for _, e := range in.model.Edges {
+		_, cluster := localIdentity(e.Nodes)
+		fmt.Fprintf(w, "Run one for edge %s: seawall edge --xds %s --telemetry %s --node-id NAME --node-cluster %s\n", e.Name, a.XDS, a.Telemetry, cluster)
+	}
+}
+
+func addressLines(w io.Writer, a Addresses) {
 	fmt.Fprintf(w, "  admin       http://%s/  (pages, /api/v1/, /metrics)\n  xDS         %s\n  telemetry   %s\n", a.Admin, a.XDS, a.Telemetry)
 	fmt.Fprintf(w, "Try: seawall status --admin %s\n", a.Admin)
 }

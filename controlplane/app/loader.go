@@ -36,6 +36,7 @@ type load struct {
 	objectives []slo.Objective
 	boundsUS   []int64
 	breakers   []telemetry.Route
+	routes     []telemetry.Route // all, those with breakers included
 	at         time.Time
 }
 
@@ -224,18 +225,21 @@ func (l *loader) keep(set *policy.Set) error {
 
 // force puts other overrides of breakers into force, on the policies that are.
 func (l *loader) force(overrides []override.Override) error {
-	forced := make([]compile.Override, len(overrides))
-	for i, o := range overrides {
-		forced[i] = compile.Override{Service: o.Service, Route: o.Route, State: o.State, NotAfter: o.Until}
+	var forced []compile.Override
+	for _, o := range overrides {
+		if o.Kind == override.Breaker {
+			forced = append(forced, compile.Override{Service: o.Service, Route: o.Route, State: o.State, NotAfter: o.Until})
+		}
 	}
 	l.compiling.Lock()
 	defer l.compiling.Unlock()
 	l.mu.Lock()
+	same := slices.Equal(l.forced, forced)
 	l.forced = forced
 	before := l.inForce
 	l.mu.Unlock()
-	if before.set == nil {
-		return nil // the first load is still to come
+	if same || before.set == nil {
+		return nil // nothing to do with breakers, or the first load is still to come
 	}
 	next, err := compileLoad(before.set, compile.Options{Listen: l.listen, Overrides: forced, Now: time.Now()})
 	if err != nil {
@@ -255,9 +259,21 @@ func (l *loader) overrides() []compile.Override {
 	return l.forced
 }
 
-// hasBreaker reports whether the policies in force have a breaker there.
-func (l *loader) hasBreaker(k override.Key) bool {
+// known reports whether the policies in force have such a breaker or service.
+func (l *loader) known(k override.Key) bool {
+	if k.Kind == override.Release {
+		return l.names(k.Service)
+	}
 	return slices.Contains(l.current().breakers, telemetry.Route{Service: k.Service, Route: k.Route})
+}
+
+// names reports whether the policies in force name the service. It need not be
+// a Service: Istio or Envoy Gateway may own it.
+func (l *loader) names(service string) bool {
+	set := l.current().set
+	return slices.ContainsFunc(set.Services, func(s policy.Service) bool { return s.Metadata.Name == service }) ||
+		slices.ContainsFunc(set.Policies, func(p policy.ResiliencePolicy) bool { return p.Spec.Service == service }) ||
+		slices.ContainsFunc(set.SLOs, func(o policy.ServiceLevelObjective) bool { return o.Spec.Service == service })
 }
 
 func (l *loader) current() load {
@@ -292,6 +308,7 @@ func compileLoad(set *policy.Set, opt compile.Options) (load, error) {
 		}
 		l.boundsUS = append(l.boundsUS, plan.LatencyBoundsUS...)
 		for _, r := range plan.Routes {
+			l.routes = append(l.routes, telemetry.Route{Service: r.Service, Route: r.Route})
 			if r.Breaker != nil {
 				l.breakers = append(l.breakers, telemetry.Route{Service: r.Service, Route: r.Route})
 			}

@@ -70,7 +70,7 @@ func (l *loading) route() contract.Route {
 }
 
 func buyOverride(state string, length time.Duration) override.Override {
-	return override.Override{Key: override.Key{Service: "shop", Route: "buy"}, State: state, Until: time.Now().Add(length)}
+	return override.Override{Key: override.Key{Kind: override.Breaker, Service: "shop", Route: "buy"}, State: state, Until: time.Now().Add(length)}
 }
 
 // TestOverridesOutliveEdits: an override is put into force on the policies in
@@ -82,8 +82,8 @@ func TestOverridesOutliveEdits(t *testing.T) {
 	require.Zero(t, l.times, "there is nothing to force yet")
 	require.NoError(t, l.first())
 	require.Equal(t, "open", l.route().Breaker.Override.State, "those of an earlier run are in the first push")
-	require.True(t, l.hasBreaker(override.Key{Service: "shop", Route: "buy"}))
-	require.False(t, l.hasBreaker(override.Key{Service: "shop", Route: "sell"}))
+	require.True(t, l.known(override.Key{Kind: override.Breaker, Service: "shop", Route: "buy"}))
+	require.False(t, l.known(override.Key{Kind: override.Breaker, Service: "shop", Route: "sell"}))
 
 	at := l.current().at
 	require.NoError(t, l.force([]override.Override{buyOverride("closed", time.Hour)}))

@@ -20,9 +20,10 @@ const collectTimeout = 5 * time.Second
 // metrics is what /metrics shows: what batches have counted since the start,
 // and the state of the parts at the moment of the scrape.
 type metrics struct {
-	registry *prometheus.Registry
-	requests *prometheus.CounterVec
-	degraded *prometheus.CounterVec
+	registry  *prometheus.Registry
+	requests  *prometheus.CounterVec
+	degraded  *prometheus.CounterVec
+	synthetic *prometheus.CounterVec
 }
 
 func newMetrics(version, filterHash string) *metrics {
@@ -34,12 +35,15 @@ func newMetrics(version, filterHash string) *metrics {
 		degraded: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "seawall_degraded_total", Help: "Of those, requests that were answered by a fallback.",
 		}, []string{"service", "route", "priority"}),
+		synthetic: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "seawall_synthetic_total", Help: "Requests that are marked as tests, which the others do not count.",
+		}, []string{"service", "route", "priority"}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "seawall_build_info", Help: "Always 1; the labels tell the build.", ConstLabels: prometheus.Labels{"version": version, "filter": filterHash},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.requests, m.degraded, info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.requests, m.degraded, m.synthetic, info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -47,6 +51,10 @@ func newMetrics(version, filterHash string) *metrics {
 func (m *metrics) count(b contract.Batch) {
 	for _, row := range b.Rows {
 		for _, c := range row.Counts {
+			if c.Synthetic {
+				m.synthetic.WithLabelValues(row.Service, row.Route, row.Priority).Add(float64(c.N))
+				continue
+			}
 			m.requests.WithLabelValues(row.Service, row.Route, row.Priority, c.Outcome).Add(float64(c.N))
 			if c.Degraded {
 				m.degraded.WithLabelValues(row.Service, row.Route, row.Priority).Add(float64(c.N))
@@ -140,6 +148,7 @@ func (c *stateCollector) Collect(out chan<- prometheus.Metric) {
 	counter(descBatches, t.Unavailable, "unavailable")
 	counter(descMissing, t.Missing-min(t.Missing, t.Late))
 	counter(descDropped, t.DroppedRequests, "requests")
+	counter(descDropped, t.UnknownRequests, "unknown-routes")
 	counter(descDropped, t.DroppedEvents, "events")
 	counter(descDropped, t.DroppedBreakers, "breakers")
 	counter(descDropped, t.DroppedPools, "pools")

@@ -2,10 +2,12 @@ package app
 
 import (
 	"context"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"github.com/seawall-mesh/seawall/controlplane/api"
+	"github.com/seawall-mesh/seawall/controlplane/budget"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
 	"github.com/seawall-mesh/seawall/controlplane/override"
 	"github.com/seawall-mesh/seawall/controlplane/policy"
@@ -21,6 +23,10 @@ type source struct {
 	fleet      *fleet.Registry
 	ingest     *telemetry.Ingest
 	overrides  *override.Table
+	budgets    *budget.Keeper
+	store      releaseStore
+	log        *slog.Logger
+	exempted   exemptions
 	ready      atomic.Bool // the first accepted policy has been served
 }
 
@@ -51,11 +57,19 @@ func (s *source) Status() api.Status {
 	}
 }
 
-func (s *source) Policy() *policy.Set                            { return s.loader.current().set }
-func (s *source) Diagnostics() *api.RefusedLoad                  { return s.loader.refused() }
-func (s *source) Nodes() []fleet.Node                            { return s.fleet.Nodes() }
-func (s *source) Pools() []telemetry.Pool                        { return s.ingest.Pools() }
-func (s *source) SLOs(ctx context.Context) ([]slo.Status, error) { return s.ingest.SLOs(ctx) }
+func (s *source) Policy() *policy.Set           { return s.loader.current().set }
+func (s *source) Diagnostics() *api.RefusedLoad { return s.loader.refused() }
+func (s *source) Nodes() []fleet.Node           { return s.fleet.Nodes() }
+func (s *source) Pools() []telemetry.Pool       { return s.ingest.Pools() }
+
+// SLOs are the objectives' statuses, with the actions that are in force on them.
+func (s *source) SLOs(ctx context.Context) ([]slo.Status, error) {
+	statuses, err := s.ingest.SLOs(ctx)
+	if err == nil {
+		s.budgets.Show(s.loader.current().objectives, statuses)
+	}
+	return statuses, err
+}
 
 // Breakers are the data planes' word, with what operators have forced upon them.
 // An override counts as forced from the moment at which it is set, though its
@@ -63,12 +77,12 @@ func (s *source) SLOs(ctx context.Context) ([]slo.Status, error) { return s.inge
 func (s *source) Breakers() []telemetry.Breaker {
 	forced := map[override.Key]override.Override{}
 	for _, o := range s.overrides.InForce() {
-		forced[o.Key] = o
+		forced[o.Key] = o // gates too, under keys of their own
 	}
 	list := s.ingest.Breakers()
 	for i := range list {
 		b := &list[i]
-		if o, ok := forced[override.Key{Service: b.Service, Route: b.Route}]; ok {
+		if o, ok := forced[override.Key{Kind: override.Breaker, Service: b.Service, Route: b.Route}]; ok {
 			b.Forced, b.Reason, b.Until = true, o.Reason, &o.Until
 		}
 	}

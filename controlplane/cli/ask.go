@@ -197,6 +197,7 @@ func newSLO(env Env) *cobra.Command {
 		"no objectives; add a ServiceLevelObjective to the policies, then `seawall validate`",
 		serviceQuery, printSLOs)
 	cmd.Aliases = []string{"slos"}
+	cmd.AddCommand(newPostmortems(env))
 	return cmd
 }
 

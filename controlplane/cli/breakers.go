@@ -56,35 +56,49 @@ func printBreakers(env Env, breakers []telemetry.Breaker) error {
 	return err
 }
 
-// change is what the commands that change a breaker's override have in common.
+// target is what a command changes: the argument that names it.
+type target struct {
+	word    string // for the usage
+	example string
+	lister  string // the command that lists them
+	path    func(name string) (path string, ok bool)
+}
+
+var breakerTarget = target{"SERVICE/ROUTE", "payments/charge", "`seawall breakers` lists the breakers, and which are forced", func(name string) (string, bool) {
+	service, route, ok := strings.Cut(name, "/")
+	return "/breakers/" + url.PathEscape(service) + "/" + url.PathEscape(route) + "/override", ok && service != "" && route != "" && !strings.Contains(route, "/")
+}}
+
+// change is what the commands that change something have in common.
 type change struct {
 	flags   *clientFlags
+	target  target
 	reason  string
 	ifMatch string
 }
 
-func addChange(cmd *cobra.Command, env Env) *change {
-	c := &change{flags: addClientFlags(cmd, env)}
-	cmd.Flags().StringVar(&c.reason, "reason", "", "why, for the audit log and for those who find the breaker so")
-	cmd.Flags().StringVar(&c.ifMatch, "if-match", "", "only while the override has this ETag (-o json prints it); exit 5 otherwise")
+func addChange(cmd *cobra.Command, env Env, to target) *change {
+	c := &change{flags: addClientFlags(cmd, env), target: to}
+	cmd.Flags().StringVar(&c.reason, "reason", "", "why, for the audit log and for those who find it so")
+	cmd.Flags().StringVar(&c.ifMatch, "if-match", "", "only while it has this ETag (-o json prints it); exit 5 otherwise")
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 1 {
 			return nil
 		}
-		return usageErrorf("for example: "+cmd.CommandPath()+" payments/charge", "%s takes one SERVICE/ROUTE", cmd.CommandPath())
+		return usageErrorf("for example: "+cmd.CommandPath()+" "+to.example, "%s takes one %s", cmd.CommandPath(), to.word)
 	}
 	return c
 }
 
 func (c *change) path(name string) (string, error) {
-	service, route, ok := strings.Cut(name, "/")
-	if !ok || service == "" || route == "" || strings.Contains(route, "/") {
-		return "", usageErrorf("`seawall breakers` lists them", "%q is not SERVICE/ROUTE", name)
+	path, ok := c.target.path(name)
+	if !ok {
+		return "", usageErrorf(c.target.lister, "%q is not %s", name, c.target.word)
 	}
 	if strings.TrimSpace(c.reason) == "" {
 		return "", usageErrorf("", "--reason is required: it is kept in the audit log")
 	}
-	return "/breakers/" + url.PathEscape(service) + "/" + url.PathEscape(route) + "/override", nil
+	return path, nil
 }
 
 // seen is the condition that the override is still as it is now, so that of
@@ -117,18 +131,10 @@ func operator(env Env) string {
 	return ""
 }
 
-// forced is the control plane's answer, and its tag for --if-match.
-type forced struct {
-	api.Override
-	ETag string `json:"etag"`
-}
-
-func newForce(env Env, use, state, about string) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: use + " SERVICE/ROUTE --reason R --for 10m", Short: about,
-		Long: about + ".\n\nIt ends by itself after --for, at most 24h, even where the control plane is gone\nby then; `seawall breakers reset` ends it earlier. An earlier override is replaced.",
-	}
-	c := addChange(cmd, env)
+// putOverride makes a command that sets an override, given its use, its texts
+// and the body of the request. told says what the answer means.
+func putOverride[T any](env Env, cmd *cobra.Command, to target, body func(reason, length, by string) any, told func(name string, o T) string) *cobra.Command {
+	c := addChange(cmd, env, to)
 	length := cmd.Flags().String("for", "", "how long, 1s to 24h, such as 10m")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		path, err := c.path(args[0])
@@ -138,75 +144,92 @@ func newForce(env Env, use, state, about string) *cobra.Command {
 		if _, err := policy.ParseDuration(*length); err != nil || *length == "" {
 			return usageErrorf("for example: --for 10m", "--for says how long, 1s to 24h: an override ends by itself")
 		}
-		cl, err := c.flags.client()
+		got, cl, err := c.send(cmd.Context(), http.MethodPut, path, body(c.reason, *length, operator(env)))
 		if err != nil {
 			return err
 		}
-		condition, err := c.seen(cmd.Context(), cl, path)
-		if err != nil {
-			return err
-		}
-		body := api.OverrideRequest{State: state, Reason: c.reason, For: *length, By: operator(env)}
-		got, err := cl.do(cmd.Context(), http.MethodPut, path, nil, body, condition)
-		if err != nil {
-			return unknownBreaker(err, got.status)
-		}
-		o := forced{ETag: strings.Trim(got.tag, `"`)}
-		if err := json.Unmarshal(got.body, &o.Override); err != nil {
+		var o T
+		if err := json.Unmarshal(got.body, &o); err != nil {
 			return cl.stranger("its answer is malformed")
 		}
 		if *c.flags.output == outputJSON {
-			raw, err := json.Marshal(o)
-			if err != nil {
-				return fmt.Errorf("encode the answer: %w", err)
-			}
-			return printJSON(env.Stdout, raw)
+			return printTagged(env, got)
 		}
-		_, err = fmt.Fprintf(env.Stdout, "%s is forced %s until %s (%s)\n", oneLine(args[0]), env.style().state(state),
-			o.Until.Format(time.RFC3339), api.Until(env.Now(), &o.Until))
+		_, err = fmt.Fprintln(env.Stdout, told(oneLine(args[0]), o))
 		return err
 	}
 	return cmd
 }
 
-func newReset(env Env) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "reset SERVICE/ROUTE --reason R", Short: "Let a forced breaker decide by itself again",
+// printTagged prints an answer with its tag, for --if-match.
+func printTagged(env Env, got response) error {
+	members := map[string]any{}
+	if err := json.Unmarshal(got.body, &members); err != nil {
+		return fmt.Errorf("decode the answer: %w", err)
 	}
-	c := addChange(cmd, env)
+	members["etag"] = strings.Trim(got.tag, `"`)
+	raw, err := json.Marshal(members)
+	if err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	return printJSON(env.Stdout, raw)
+}
+
+// lift makes a command that ends something by hand. told says what then holds.
+func lift(env Env, cmd *cobra.Command, to target, told string) *cobra.Command {
+	c := addChange(cmd, env, to)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		path, err := c.path(args[0])
 		if err != nil {
 			return err
 		}
-		cl, err := c.flags.client()
-		if err != nil {
+		if _, _, err := c.send(cmd.Context(), http.MethodDelete, path, api.LiftRequest{Reason: c.reason, By: operator(env)}); err != nil {
 			return err
-		}
-		condition, err := c.seen(cmd.Context(), cl, path)
-		if err != nil {
-			return err
-		}
-		got, err := cl.do(cmd.Context(), http.MethodDelete, path, nil, api.LiftRequest{Reason: c.reason, By: operator(env)}, condition)
-		if err != nil {
-			return unknownBreaker(err, got.status)
 		}
 		if *c.flags.output == outputJSON {
 			return printJSON(env.Stdout, []byte("{}"))
 		}
-		_, err = fmt.Fprintf(env.Stdout, "%s decides by itself again\n", oneLine(args[0]))
+		_, err = fmt.Fprintf(env.Stdout, "%s %s\n", oneLine(args[0]), told)
 		return err
 	}
 	return cmd
 }
 
-// unknownBreaker gives a 404 the hint that fits here.
-func unknownBreaker(err error, status int) error {
-	var own *Error
-	if status == http.StatusNotFound && errors.As(err, &own) {
-		own.Hint = "`seawall breakers` lists the breakers, and which are forced"
+// send makes the change while what is changed is as it was just seen.
+func (c *change) send(ctx context.Context, method, path string, body any) (response, *client, error) {
+	cl, err := c.flags.client()
+	if err != nil {
+		return response{}, nil, err
 	}
-	return err
+	condition, err := c.seen(ctx, cl, path)
+	if err != nil {
+		return response{}, nil, err
+	}
+	got, err := cl.do(ctx, method, path, nil, body, condition)
+	if own, ok := errors.AsType[*Error](err); ok && got.status == http.StatusNotFound {
+		own.Hint = c.target.lister
+	}
+	return got, cl, err
+}
+
+func newForce(env Env, use, state, about string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use + " SERVICE/ROUTE --reason R --for 10m", Short: about,
+		Long: about + ".\n\nIt ends by itself after --for, at most 24h, even where the control plane is gone\nby then; `seawall breakers reset` ends it earlier. An earlier override is replaced.",
+	}
+	return putOverride(env, cmd, breakerTarget,
+		func(reason, length, by string) any {
+			return api.OverrideRequest{State: state, Reason: reason, For: length, By: by}
+		},
+		func(name string, o api.Override) string {
+			return fmt.Sprintf("%s is forced %s until %s (%s)", name, env.style().state(state), o.Until.Format(time.RFC3339), api.Until(env.Now(), &o.Until))
+		})
+}
+
+func newReset(env Env) *cobra.Command {
+	return lift(env, &cobra.Command{
+		Use: "reset SERVICE/ROUTE --reason R", Short: "Let a forced breaker decide by itself again",
+	}, breakerTarget, "decides by itself again")
 }
 
 func newAudit(env Env) *cobra.Command {

@@ -24,7 +24,11 @@ import (
 )
 
 const (
-	defaultAdmin   = "127.0.0.1:9900"
+	defaultAdmin = "127.0.0.1:9900"
+
+	defaultXDS       = "127.0.0.1:9901"
+	defaultTelemetry = "127.0.0.1:9902"
+
 	requestTimeout = 15 * time.Second
 	maxAnswer      = 64 << 20 // bytes
 	maxPages       = 200
@@ -174,7 +178,7 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 	case kind == problem.ContentType:
 		return got, c.problem(res.StatusCode, got.body)
 	case res.StatusCode == http.StatusNoContent && method != http.MethodGet:
-	case res.StatusCode != http.StatusOK || kind != "application/json":
+	case res.StatusCode != http.StatusOK && (res.StatusCode != http.StatusCreated || method != http.MethodPost) || kind != "application/json":
 		return got, c.stranger(fmt.Sprintf("status %d, content type %q", res.StatusCode, kind))
 	}
 	return got, nil

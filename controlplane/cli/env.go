@@ -28,6 +28,10 @@ type Env struct {
 	// Up runs a control plane with a data plane until its context ends; nil
 	// where the binary is built without.
 	Up func(context.Context, UpOptions) error
+	// Serve runs a control plane, Edge a data plane, until their contexts end; nil
+	// where the binary is built without.
+	Serve func(context.Context, ServeOptions) error
+	Edge  func(context.Context, EdgeOptions) error
 	// Demo runs the demonstration; nil where the binary is built without.
 	Demo func(context.Context, DemoOptions) error
 	// Render writes a generated file to its Stdout; nil where the binary is
@@ -43,6 +47,32 @@ type UpOptions struct {
 	Admin       string
 	XDS         string
 	Telemetry   string
+	DataDir     string
+	Workers     int // 0: as many as Envoy chooses
+	Log         *slog.Logger
+	Stdout      io.Writer
+	Version     string
+}
+
+// ServeOptions is what `seawall serve` was asked for, checked.
+type ServeOptions struct {
+	PolicyPaths []string
+	Listen      string // host:port, each of them
+	Admin       string
+	XDS         string
+	Telemetry   string
+	DataDir     string
+	Log         *slog.Logger
+	Stdout      io.Writer
+	Version     string
+}
+
+// EdgeOptions is what `seawall edge` was asked for, checked.
+type EdgeOptions struct {
+	XDS         string // host:port, both
+	Telemetry   string
+	NodeID      string
+	NodeCluster string
 	DataDir     string
 	Workers     int // 0: as many as Envoy chooses
 	Log         *slog.Logger

@@ -58,9 +58,9 @@ Start with:  seawall demo        see it protect a payment service
 		&cobra.Group{ID: groupAsk, Title: "Ask a running control plane:"},
 	)
 	root.AddCommand(
-		newUp(env), newDemo(env),
+		newUp(env), newServe(env), newEdge(env), newDemo(env),
 		newValidate(env), newExplain(env), newRender(env),
-		newStatus(env), newNodes(env), newBreakers(env), newPools(env), newTraffic(env), newSLO(env), newAudit(env),
+		newStatus(env), newNodes(env), newBreakers(env), newPools(env), newTraffic(env), newSLO(env), newCanDeploy(env), newDeployments(env), newAudit(env),
 		newVersion(env),
 	)
 	return root

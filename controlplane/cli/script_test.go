@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 func serveAPI(t testing.TB, src api.Source, ready bool) string {
 	t.Helper()
 	overrides, log := apitest.Overrides(t.Context(), apitest.Now, src.Breakers)
-	srv, err := api.New(api.Config{Source: src, Overrides: overrides, Audit: log, Ready: func() bool { return ready }, Log: slog.New(slog.DiscardHandler), Now: apitest.Now})
+	srv, err := api.New(api.Config{Source: src, Overrides: overrides, Postmortems: apitest.Postmortems(t.Context(), apitest.Now, log, src), Audit: log, Ready: func() bool { return ready }, Log: slog.New(slog.DiscardHandler), Now: apitest.Now})
 	require.NoError(t, err)
 	http := httptest.NewServer(srv.Handler())
 	t.Cleanup(http.Close)

@@ -42,15 +42,9 @@ drained, never doubled.`,
 			return env.Up(cmd.Context(), o)
 		},
 	}
-	f := cmd.Flags()
-	f.StringArrayVarP(&o.PolicyPaths, "policies", "p", nil, "policy file or directory; may be repeated")
+	addServe(cmd, &o.PolicyPaths, &o.Listen, &o.Admin, &o.XDS, &o.Telemetry, &o.DataDir)
 	addDataPlane(cmd, &o.DataPlane)
-	f.StringVar(&o.Listen, "listen", "127.0.0.1:10000", "data plane address, where no Edge policy names one")
-	f.StringVar(&o.Admin, "admin", defaultAdmin, "admin address: pages, API, metrics")
-	f.StringVar(&o.XDS, "xds", "127.0.0.1:9901", "xDS address, for Envoys")
-	f.StringVar(&o.Telemetry, "telemetry", "127.0.0.1:9902", "telemetry address, for filters")
-	f.StringVar(&o.DataDir, "data", ".seawall", "folder for everything that this run keeps")
-	f.IntVar(&o.Workers, "workers", 0, "worker threads of Envoy; 0: one per CPU")
+	addWorkers(cmd, &o.Workers)
 	logs.add(cmd)
 	return cmd
 }
@@ -69,41 +63,14 @@ func checkDataPlane(s string) error {
 	return usageErrorf("", "--dataplane %q is none of auto, envoy, embedded", s)
 }
 
-// checkUp refuses what cannot work before anything is started, and what would
-// be unsafe.
 func checkUp(o *UpOptions) error {
-	if len(o.PolicyPaths) == 0 {
-		return usageErrorf("for example: seawall up -p policies/", "no policies: -p is required")
+	if err := checkServe(o.PolicyPaths, o.DataDir, o.Listen, o.Admin, o.XDS, o.Telemetry); err != nil {
+		return err
 	}
 	if err := checkDataPlane(o.DataPlane); err != nil {
 		return err
 	}
-	if o.Workers < 0 || o.Workers > maxWorkers {
-		return usageErrorf("", "--workers %d is not in 0 to %d", o.Workers, maxWorkers)
-	}
-	if o.DataDir == "" {
-		return usageErrorf("for example: --data .seawall", "--data is empty")
-	}
-	seen := map[string]string{}
-	for _, a := range []struct{ flag, value string }{
-		{"--listen", o.Listen}, {"--admin", o.Admin}, {"--xds", o.XDS}, {"--telemetry", o.Telemetry},
-	} {
-		port, err := splitAddress(a.value)
-		if err != nil {
-			return usageErrorf("for example: "+a.flag+" 127.0.0.1:9900; port 0 takes a free one", "%s %q: %w", a.flag, a.value, err)
-		}
-		if other, taken := seen[a.value]; taken && port != 0 {
-			return usageErrorf("", "%s and %s are both %s", other, a.flag, a.value)
-		}
-		seen[a.value] = a.flag
-	}
-	// Tokens and TLS guard the admin address elsewhere (DESIGN section 5); until
-	// they exist, nobody outside this machine may reach it.
-	if host, _, _ := net.SplitHostPort(o.Admin); !isLoopback(host) {
-		return usageErrorf("use 127.0.0.1, and an SSH tunnel or a proxy with authentication in front",
-			"--admin %s is not a loopback address; TLS and tokens for others are not available yet", o.Admin)
-	}
-	return nil
+	return checkWorkers(o.Workers)
 }
 
 // splitAddress checks host:port and returns the port.

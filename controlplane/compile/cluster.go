@@ -1,7 +1,6 @@
 package compile
 
 import (
-	"cmp"
 	"errors"
 	"net/netip"
 	"slices"
@@ -15,6 +14,10 @@ import (
 // the same name could not be pushed.
 const reservedPrefix = "seawall-"
 
+// systemCA is where Debian, Alpine and the images of Envoy keep what the system
+// trusts.
+const systemCA = "/etc/ssl/certs/ca-certificates.crt"
+
 // Retry budget of a service without a policy: the defaults of
 // policy.RetryBudget. Nothing retries there today; the cluster needs a value.
 const (
@@ -22,7 +25,7 @@ const (
 	defaultBudgetConcurrency = 3
 )
 
-func compileCluster(s served, opt Options) (ir.Cluster, error) {
+func compileCluster(s served) (ir.Cluster, error) {
 	spec := s.service.Spec
 	if strings.HasPrefix(s.name(), reservedPrefix) {
 		return ir.Cluster{}, errors.New(`names that begin with "seawall-" are taken by Seawall's own clusters`)
@@ -65,7 +68,7 @@ func compileCluster(s served, opt Options) (ir.Cluster, error) {
 	if t := spec.TLS; t != nil {
 		c.TLS = &ir.UpstreamTLS{CAFile: t.CA, ServerName: t.ServerName}
 		if t.CA == policy.SystemCA {
-			c.TLS.CAFile = cmp.Or(opt.SystemCA, DefaultSystemCA)
+			c.TLS.CAFile = systemCA
 		}
 	}
 	if h := spec.HealthCheck; h != nil {

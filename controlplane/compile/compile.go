@@ -26,10 +26,6 @@ const DefaultEdge = "default"
 // is counted.
 const DefaultRoute = "default"
 
-// DefaultSystemCA is where Debian, and the images of Envoy, keep the
-// certificates that the system trusts.
-const DefaultSystemCA = "/etc/ssl/certs/ca-certificates.crt"
-
 // Timeouts of a service without a policy: the defaults of policy.Timeout.
 const (
 	defaultTimeoutNS     = 15_000_000_000
@@ -45,9 +41,6 @@ type Options struct {
 	// the set has no Edge, an edge "default" that serves every service listens
 	// there.
 	Listen string
-	// SystemCA is the PEM file beside Envoy that `ca: system` means; "" =
-	// DefaultSystemCA.
-	SystemCA string
 	// Overrides are what operators force upon breakers, at most one for each.
 	// One whose breaker the set does not have, or that has expired by Now, is
 	// left out.
@@ -161,7 +154,7 @@ func compileEdge(set *policy.Set, e policy.Edge, base string, opt Options) (ir.E
 		return int(a.Port) - int(b.Port)
 	})
 	for _, s := range services {
-		cluster, err := compileCluster(s, opt)
+		cluster, err := compileCluster(s)
 		if err != nil {
 			return ir.Edge{}, fmt.Errorf("service %s: %w", s.name(), err)
 		}

@@ -109,8 +109,8 @@ func compileRoute(b binding, r *policy.Route, match ir.RouteMatch) (ir.Route, er
 		Retry: retry, Upgrades: upgrades, GRPC: b.grpc(),
 		AnyBody: len(upgrades) > 0 || r.Timeout.Request == 0 && b.grpc(),
 		// Only there does the filter heed the caller's grpc-timeout; elsewhere it
-		// would be lengthened.
-		GRPCTimeout: retry != nil && b.guarded() && b.grpc(),
+		// would be lengthened, or lost where there is no limit.
+		GRPCTimeout: retry != nil && b.guarded() && b.grpc() && (b.allowed(r) > 0 || r.Timeout.PerTry > 0),
 	}), nil
 }
 

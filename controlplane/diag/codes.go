@@ -81,6 +81,10 @@ const (
 	ObjectiveRange      = "SW0401"
 	NeverCounted        = "SW0402"
 	BudgetStepOrder     = "SW0403"
+	AlertNeverFires     = "SW0404"
+	StepNeverReached    = "SW0405"
+	ClassNeverThere     = "SW0406"
+	NeverTooSlow        = "SW0407"
 	UnsafeFault         = "SW0501"
 	NotEnforced         = "SW0900"
 )
@@ -156,6 +160,10 @@ var catalogue = []Code{
 	{ObjectiveRange, Error, "objective that cannot be met or missed", "100% leaves no budget, 0% promises nothing.", "Choose an objective above 0% and below 100%."},
 	{NeverCounted, Error, "outcome that no SLI counts as bad", "ok is good by definition; aborted and injected requests are outside.", "Take it out of bad."},
 	{BudgetStepOrder, Error, "budget steps out of order", "Steps are cumulative, so they rise.", "Sort the steps by consumed, each once."},
+	{AlertNeverFires, Warning, "burn alert that can never fire", "A budget burns at most 1 / (1 - objective) times too fast, when every request is bad; this alert waits for more.", "Raise the objective, or rely on the slower alerts alone."},
+	{StepNeverReached, Warning, "budget step that is never reached", "At most 1 / (1 - objective) of a budget can be consumed, when every request of the window is bad.", "Lower consumed, or raise the objective."},
+	{ClassNeverThere, Warning, "class that no request has", "The routes have another class, and no client may name its own, so the objective counts nothing of it.", "Take the class out of priorities, or give it to a route."},
+	{NeverTooSlow, Warning, "latency threshold that no answer exceeds", "timeout.request ends a request before the threshold, as a timeout, which a latency objective does not count.", "Lower the threshold below timeout.request; count timeouts by an availability objective."},
 
 	{UnsafeFault, Error, "per-attempt error on an unsafe method", "The upstream has already acted when its answer is replaced, and a retry would act twice.", "Use at: edge, or routes with safe methods or an idempotency key."},
 

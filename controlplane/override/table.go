@@ -18,7 +18,7 @@ type Config struct {
 	Log   *slog.Logger
 	Store Store
 	Now   func() time.Time
-	// Known reports whether the policies in force have a breaker there.
+	// Known reports whether the policies in force have such a thing.
 	Known func(Key) bool
 	// Changed is called after each change, one at a time, with the overrides in
 	// force. It puts them into force at the data planes; an error is told to
@@ -43,7 +43,7 @@ type Table struct {
 func Load(ctx context.Context, cfg Config) (*Table, error) {
 	stored, err := cfg.Store.Overrides(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("breaker overrides: %w", err)
+		return nil, fmt.Errorf("overrides: %w", err)
 	}
 	t := &Table{cfg: cfg, wake: make(chan struct{}, 1), all: map[Key]Override{}}
 	for _, o := range stored {
@@ -52,7 +52,8 @@ func Load(ctx context.Context, cfg Config) (*Table, error) {
 	return t, nil
 }
 
-// InForce are the overrides that have not expired, sorted by service and route.
+// InForce are the overrides that have not expired, sorted by kind, service and
+// route.
 func (t *Table) InForce() []Override {
 	now := t.cfg.Now()
 	t.mu.Lock()
@@ -64,12 +65,12 @@ func (t *Table) InForce() []Override {
 		}
 	}
 	slices.SortFunc(list, func(a, b Override) int {
-		return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.Route, b.Route))
+		return cmp.Or(strings.Compare(string(a.Kind), string(b.Kind)), strings.Compare(a.Service, b.Service), strings.Compare(a.Route, b.Route))
 	})
 	return list
 }
 
-// Get is the override of one breaker that has not expired.
+// Get is the override of one key that has not expired.
 func (t *Table) Get(k Key) (Override, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -77,7 +78,7 @@ func (t *Table) Get(k Key) (Override, bool) {
 	return o, ok && o.Until.After(t.cfg.Now())
 }
 
-// Set forces a breaker, in place of the override that it may have. The error is
+// Set puts an override into force, in place of the one that may be there. The error is
 // an *InvalidError, ErrUnknown or ErrChanged, or a fault of ours.
 func (t *Table) Set(ctx context.Context, r Request, p Precondition) (Override, error) {
 	if err := r.check(); err != nil {
@@ -88,34 +89,33 @@ func (t *Table) Set(ctx context.Context, r Request, p Precondition) (Override, e
 	if !t.cfg.Known(r.Key) {
 		return Override{}, ErrUnknown
 	}
-	if current, exists := t.Get(r.Key); !p.met(current, exists) {
+	if current, exists := t.Get(r.Key); !p.Met(current.Tag(), exists) {
 		return Override{}, ErrChanged
 	}
 	// Whole milliseconds: what is answered, stored and pushed is one value.
 	now := t.cfg.Now().UTC().Truncate(time.Millisecond)
-	o := Override{Key: r.Key, State: r.State, Reason: r.Reason, By: cmp.Or(r.By, defaultBy), Since: now, Until: now.Add(r.For)}
-	entry := audit.Entry{At: now, By: o.By, Action: actionPart + o.State, Subject: o.Subject(), Reason: o.Reason, Until: &o.Until}
+	o := Override{Key: r.Key, State: r.State, Reason: r.Reason, By: cmp.Or(r.By, DefaultBy), Since: now, Until: now.Add(r.For)}
+	entry := audit.Entry{At: now, By: o.By, Action: o.Kind.Action(o.State), Subject: o.Subject(), Reason: o.Reason, Until: &o.Until}
 	version, err := t.cfg.Store.PutOverride(ctx, o, entry)
 	if err != nil {
 		return Override{}, fmt.Errorf("store the override of %s: %w", o.Subject(), err)
 	}
 	o.Version = version
 	t.put(o)
-	t.cfg.Log.Warn("breaker forced", "service", o.Service, "route", o.Route, "state", o.State, "by", o.By, "reason", o.Reason, "until", o.Until)
+	t.cfg.Log.Warn(entry.Action, "service", o.Service, "route", o.Route, "by", o.By, "reason", o.Reason, "until", o.Until)
 	return o, t.changed()
 }
 
-// Lift ends the override of a breaker. The error is an *InvalidError, ErrNone or
-// ErrChanged, or a fault of ours. A breaker that no policy has any more may be
-// lifted too.
+// Lift ends an override. The error is an *InvalidError, ErrNone or ErrChanged,
+// or a fault of ours. One of what no policy has any more may be lifted too.
 func (t *Table) Lift(ctx context.Context, k Key, reason, by string, p Precondition) error {
-	if err := checkWords(reason, by); err != nil {
+	if err := CheckWords(reason, by); err != nil {
 		return err
 	}
 	t.change.Lock()
 	defer t.change.Unlock()
 	o, exists := t.Get(k)
-	if !p.met(o, exists) {
+	if !p.Met(o.Tag(), exists) {
 		return ErrChanged
 	}
 	if !exists {
@@ -124,11 +124,11 @@ func (t *Table) Lift(ctx context.Context, k Key, reason, by string, p Preconditi
 		}
 		return ErrNone
 	}
-	entry := audit.Entry{At: t.cfg.Now().UTC().Truncate(time.Millisecond), By: cmp.Or(by, defaultBy), Action: ActionLifted, Subject: k.Subject(), Reason: reason}
+	entry := audit.Entry{At: t.cfg.Now().UTC().Truncate(time.Millisecond), By: cmp.Or(by, DefaultBy), Action: k.Kind.Action(reset), Subject: k.Subject(), Reason: reason}
 	if err := t.drop(ctx, k, entry); err != nil {
 		return err
 	}
-	t.cfg.Log.Warn("breaker no longer forced", "service", k.Service, "route", k.Route, "by", entry.By, "reason", reason)
+	t.cfg.Log.Warn(entry.Action, "service", k.Service, "route", k.Route, "by", entry.By, "reason", reason)
 	return t.changed()
 }
 
@@ -175,7 +175,7 @@ func (t *Table) expire(ctx context.Context) time.Duration {
 	ended := false
 	for _, o := range over {
 		until := o.Until
-		err := t.drop(ctx, o.Key, audit.Entry{At: until, By: audit.System, Action: ActionExpired, Subject: o.Subject(), Reason: o.Reason, Until: &until})
+		err := t.drop(ctx, o.Key, audit.Entry{At: until, By: audit.System, Action: o.Kind.Action(expired), Subject: o.Subject(), Reason: o.Reason, Until: &until})
 		if err != nil {
 			if ctx.Err() == nil {
 				t.cfg.Log.Error("an override has expired, and could not be taken off the store", "subject", o.Subject(), "error", err)
@@ -184,7 +184,7 @@ func (t *Table) expire(ctx context.Context) time.Duration {
 			break
 		}
 		ended = true
-		t.cfg.Log.Info("breaker override expired", "service", o.Service, "route", o.Route, "state", o.State)
+		t.cfg.Log.Info(o.Kind.Action(expired), "service", o.Service, "route", o.Route, "state", o.State)
 	}
 	if ended {
 		// The data planes have ended it by themselves: a failure harms nothing.

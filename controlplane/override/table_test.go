@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var charge, refund = override.Key{Service: "payments", Route: "charge"}, override.Key{Service: "payments", Route: "refund"}
+var charge, refund = override.Key{Kind: override.Breaker, Service: "payments", Route: "charge"}, override.Key{Kind: override.Breaker, Service: "payments", Route: "refund"}
 
 // world is a Table over a real store, in virtual time where the test runs in a
 // bubble of synctest.
@@ -165,7 +165,7 @@ func TestPreconditions(t *testing.T) {
 	require.ErrorIs(t, w.table.Lift(t.Context(), charge, "r", "", override.Precondition{Tags: []string{o.Tag()}}), override.ErrChanged)
 	require.NoError(t, w.table.Lift(t.Context(), charge, "r", "", override.Precondition{}))
 	require.ErrorIs(t, w.table.Lift(t.Context(), charge, "r", "", override.Precondition{}), override.ErrNone)
-	require.ErrorIs(t, w.table.Lift(t.Context(), override.Key{Service: "x", Route: "y"}, "r", "", override.Precondition{}), override.ErrUnknown)
+	require.ErrorIs(t, w.table.Lift(t.Context(), override.Key{Kind: override.Breaker, Service: "x", Route: "y"}, "r", "", override.Precondition{}), override.ErrUnknown)
 }
 
 // TestOfManyAtOnceOneWins: with If-None-Match exactly one of many operators

@@ -75,8 +75,7 @@ func buildEnforcement() map[string]fieldState {
 	add(enforced, r+"cascade.client "+r+"cascade.service "+r+"cascade.db "+r+"cascade.cache")
 	add(enforced, r+"retry "+r+"retry.attempts "+r+"retry.retryOn "+r+"retry.backoff "+r+"retry.backoff.base "+r+"retry.backoff.max "+
 		r+"retry.honorRetryAfter "+r+"retry.honorRetryAfter.max")
-	add(enforced, r+"retry.idempotency "+r+"retry.idempotency.header")
-	note(notYet, r+"retry.idempotency.generate", "no key is made, so requests without one are not retried")
+	add(enforced, r+"retry.idempotency "+r+"retry.idempotency.header "+r+"retry.idempotency.generate")
 	add(enforced, r+"breaker "+r+"breaker.consecutiveFailures "+r+"breaker.recoveryTimeout "+r+"breaker.backoff "+
 		r+"breaker.backoff.multiplier "+r+"breaker.backoff.max "+r+"breaker.halfOpen "+r+"breaker.halfOpen.probes "+
 		r+"breaker.halfOpen.successes "+r+"breaker.failures "+

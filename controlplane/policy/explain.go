@@ -102,7 +102,7 @@ func typeName(t reflect.Type) string {
 	case reflect.TypeFor[Outcomes]():
 		return "list of outcomes and statuses"
 	}
-	switch t.Kind() {
+	switch t.Kind() { //nolint:exhaustive // of others there are no fields (TestTags)
 	case reflect.Pointer:
 		return typeName(t.Elem())
 	case reflect.Slice:

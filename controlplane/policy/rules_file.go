@@ -78,8 +78,7 @@ func namedFile(o *object, path string, name *string) (content []byte, read bool)
 
 // plain is an error without the file's name, which stands beside it.
 func plain(err error) error {
-	var about *os.PathError
-	if errors.As(err, &about) {
+	if about, ok := errors.AsType[*os.PathError](err); ok {
 		return about.Err
 	}
 	return err

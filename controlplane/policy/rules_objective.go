@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/seawall-mesh/seawall/controlplane/diag"
+	"github.com/seawall-mesh/seawall/controlplane/slo"
 )
 
 func (w *world) objectiveRules(o *object, s ServiceLevelObjectiveSpec) {
@@ -24,6 +25,68 @@ func (w *world) objectiveRules(o *object, s ServiceLevelObjectiveSpec) {
 		w.queue(o, s.Service, job.Queue)
 	}
 	budgetSteps(o, s.BudgetPolicy)
+	if !o.isBad("spec.objective") && s.Objective > 0 && s.Objective < 100*percent {
+		neverFires(o, s)
+	}
+	w.countsNothing(o, s)
+}
+
+// neverFires warns of what even an outage of the whole window cannot reach.
+func neverFires(o *object, s ServiceLevelObjectiveSpec) {
+	most := float64(100*percent) / float64(100*percent-s.Objective)
+	var tiers []string
+	for _, t := range slo.Unreachable(int64(s.Objective)) {
+		tiers = append(tiers, fmt.Sprintf("%s (above %g)", t.Name, t.Threshold))
+	}
+	if len(tiers) > 0 {
+		o.fail(diag.AlertNeverFires, "spec.objective", "", "with objective %s the budget burns at most %.4g times too fast, so these burn alerts can never fire: %s",
+			s.Objective, most, strings.Join(tiers, ", "))
+	}
+	for i, step := range s.BudgetPolicy {
+		path := fmt.Sprintf("spec.budgetPolicy[%d].consumed", i)
+		if float64(step.Consumed)/float64(100*percent) > most && !o.isBad(path) && !o.isBad("spec.budgetPolicy") {
+			o.fail(diag.StepNeverReached, path, "", "consumed %s is never reached: with objective %s, a window of failures alone consumes %.4g%%", step.Consumed, s.Objective, 100*most)
+		}
+	}
+}
+
+// countsNothing warns of requests that the objective looks at and that there
+// cannot be.
+func (w *world) countsNothing(o *object, s ServiceLevelObjectiveSpec) {
+	p := w.policies[s.Service]
+	routes, ok := w.routesOf(s.Service)
+	if !ok || p == nil || o.isBad("spec.routes") {
+		return
+	}
+	routes = slices.Clone(routes)
+	if len(s.Routes) > 0 {
+		routes = slices.DeleteFunc(routes, func(r Route) bool { return !slices.Contains(s.Routes, r.Name) })
+	}
+	if len(routes) == 0 {
+		return
+	}
+	header := spec[ResiliencePolicy](p).Spec.Priority
+	for i, class := range s.Priorities {
+		path := fmt.Sprintf("spec.priorities[%d]", i)
+		there := slices.ContainsFunc(routes, func(r Route) bool { return r.Priority == class })
+		if !there && !o.isBad(path) && (header == nil || !header.Trusted) {
+			o.fail(diag.ClassNeverThere, path, "", "no request is %s: no route here has that priority, and clients may not name theirs", class)
+		}
+	}
+	l := s.Indicator.Latency
+	if l == nil || o.isBad("spec.indicator") || o.isBad("spec.indicator.latency.threshold") {
+		return
+	}
+	longest := Duration(0)
+	for _, r := range routes {
+		if r.Timeout.Request == 0 {
+			return
+		}
+		longest = max(longest, r.Timeout.Request)
+	}
+	if l.Threshold >= longest {
+		o.fail(diag.NeverTooSlow, "spec.indicator.latency.threshold", "", "no answer takes longer than threshold %s: timeout.request %s ends the request first, as a timeout", l.Threshold, longest)
+	}
 }
 
 func (w *world) queue(o *object, service, queue string) {

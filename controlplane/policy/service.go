@@ -49,7 +49,8 @@ type DNS struct {
 
 // ServiceTLS is TLS towards a service. Verification cannot be switched off.
 type ServiceTLS struct {
-	// CA is "system" (the default) or a PEM file beside the Envoy; a relative
+	// CA is "system" (the default), which is /etc/ssl/certs/ca-certificates.crt
+	// on the machine of the Envoy, or another PEM file there; a relative
 	// name is taken from the policy file's folder. Envoy takes a new one once it
 	// is renamed into place.
 	CA string `json:"ca" policy:"nonempty"`

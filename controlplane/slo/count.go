@@ -12,6 +12,7 @@ type Cell struct {
 	Outcome                  string // word of DESIGN section 1
 	Status                   uint16 // with 4xx and 5xx: what was answered, 0 where unknown
 	Degraded                 bool   // a fallback answered in place of Outcome
+	Synthetic                bool   // a test by the client's own word
 	Coarse                   bool   // some of N belong to a neighbouring minute
 	N                        uint64
 }
@@ -49,10 +50,10 @@ type Sums struct {
 }
 
 // Counts is one objective's view of a stretch of time. Degraded requests are
-// in Total; aborted and injected ones are outside of it.
+// in Total; aborted, injected and synthetic ones are outside of it.
 type Counts struct {
-	Total, Bad                  uint64
-	Degraded, Aborted, Injected uint64
+	Total, Bad                             uint64
+	Degraded, Aborted, Injected, Synthetic uint64
 }
 
 // Add is the sum of two stretches of time.
@@ -60,6 +61,7 @@ func (c Counts) Add(d Counts) Counts {
 	return Counts{
 		Total: c.Total + d.Total, Bad: c.Bad + d.Bad,
 		Degraded: c.Degraded + d.Degraded, Aborted: c.Aborted + d.Aborted, Injected: c.Injected + d.Injected,
+		Synthetic: c.Synthetic + d.Synthetic,
 	}
 }
 
@@ -126,6 +128,10 @@ func (b *Book) Count(s Sums) []Counts {
 }
 
 func (c *Counts) count(cell *Cell, latency bool, bad BadSet) {
+	if cell.Synthetic {
+		c.Synthetic += cell.N
+		return
+	}
 	switch cell.Outcome {
 	case "aborted":
 		c.Aborted += cell.N
@@ -194,7 +200,7 @@ func NewBadSet(list []string) BadSet {
 
 // Has reports whether a request that ended so is bad. A degraded answer is good
 // unless the list says "degraded"; a status in the list is an upstream's answer.
-// Aborted and injected requests must be left out before.
+// Aborted, injected and synthetic requests must be left out before.
 func (s BadSet) Has(outcome string, status uint16, degraded bool) bool {
 	if degraded {
 		return s.words["degraded"]

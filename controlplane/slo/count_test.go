@@ -31,6 +31,13 @@ func TestCount(t *testing.T) {
 		"failures are bad":     {all, Sums{Cells: []Cell{cell("reset", 0, false, 1), cell("timeout", 0, false, 1), cell("connect-failure", 0, false, 1)}}, Counts{Total: 3, Bad: 3}},
 		"aborted are outside":  {all, Sums{Cells: []Cell{cell("ok", 0, false, 5), cell("aborted", 0, false, 3)}}, Counts{Total: 5, Aborted: 3}},
 		"injected are outside": {all, Sums{Cells: []Cell{cell("injected", 503, false, 3)}}, Counts{Injected: 3}},
+		"synthetic are outside, however they ended": {
+			listed("degraded", "5xx"), Sums{Cells: []Cell{
+				{Service: "payments", Route: "charge", Outcome: "5xx", Synthetic: true, N: 3},
+				{Service: "payments", Route: "charge", Outcome: "injected", Synthetic: true, N: 1},
+				{Service: "payments", Route: "charge", Outcome: "shed", Degraded: true, Synthetic: true, N: 1},
+			}}, Counts{Synthetic: 5},
+		},
 		"even where bad lists them": {
 			listed("aborted", "injected", "503"), Sums{Cells: []Cell{cell("aborted", 0, false, 3), cell("injected", 503, false, 3)}}, Counts{Aborted: 3, Injected: 3},
 		},

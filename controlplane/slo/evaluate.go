@@ -34,16 +34,21 @@ type Status struct {
 	State      State    `json:"state"`
 	Actions    []string `json:"actions"` // of all steps reached, in the policy's order, each once
 
-	Degraded uint64 `json:"degraded"` // in Total: answered by a fallback
-	Aborted  uint64 `json:"aborted"`  // outside of Total, but for slow ones of a latency objective
-	Injected uint64 `json:"injected"` // outside of Total: chaos
+	Degraded  uint64 `json:"degraded"`  // in Total: answered by a fallback
+	Aborted   uint64 `json:"aborted"`   // outside of Total, but for slow ones of a latency objective
+	Injected  uint64 `json:"injected"`  // outside of Total: chaos
+	Synthetic uint64 `json:"synthetic"` // outside of Total: tests, however they ended
 }
 
-// Budget is what may go wrong and what has, in requests.
+// Budget is what may go wrong and what has, in requests, and the same as
+// minutes of a total outage at an even load.
 type Budget struct {
 	Allowed   float64  `json:"allowed"`   // Total × (1 - Objective), may be a fraction
 	Remaining float64  `json:"remaining"` // Allowed - Bad, may be negative
 	Consumed  *float64 `json:"consumed"`  // Bad ÷ Allowed; nil when Total is 0
+
+	AllowedMinutes   float64  `json:"allowedMinutes"`   // Window × (1 - Objective)
+	RemainingMinutes *float64 `json:"remainingMinutes"` // AllowedMinutes × (1 - Consumed), may be negative; nil when Total is 0
 }
 
 // Burn is one tier: how many times faster than allowed the budget is being
@@ -83,19 +88,21 @@ func Evaluate(o Objective, counts func(fromMinute, toMinute int64) Counts, now t
 		Objective: float64(o.ObjectivePPM) / PPM,
 		Window:    Span(o.Window),
 		Total:     c.Total, Bad: c.Bad,
-		Degraded: c.Degraded, Aborted: c.Aborted, Injected: c.Injected,
+		Degraded: c.Degraded, Aborted: c.Aborted, Injected: c.Injected, Synthetic: c.Synthetic,
 		Actions: []string{},
 	}
-	exhausted := c.Bad > 0 && reaches(c.Bad, c.Total, PPM, o.budgetPPM())
+	exhausted := o.Reached(c.Bad, c.Total, PPM)
 	s.Budget.Allowed = float64(c.Total) * float64(o.budgetPPM()) / PPM
 	s.Budget.Remaining = s.Budget.Allowed - float64(c.Bad)
+	s.Budget.AllowedMinutes = o.Window.Minutes() * float64(o.budgetPPM()) / PPM
 	if c.Total > 0 {
 		attained := float64(c.Total-min(c.Bad, c.Total)) / float64(c.Total)
 		consumed := rate(c, o.divisorPPM())
 		if exhausted {
 			consumed = max(consumed, 1) // also of a budget of nothing
 		}
-		s.Attained, s.Budget.Consumed = &attained, &consumed
+		minutes := s.Budget.AllowedMinutes * (1 - consumed)
+		s.Attained, s.Budget.Consumed, s.Budget.RemainingMinutes = &attained, &consumed, &minutes
 	}
 	for _, t := range tiers {
 		long, short := t.scaled(o.Window)
@@ -173,10 +180,16 @@ func (o Objective) state(s Status, exhausted, stale bool) State {
 	return OK
 }
 
+// Reached reports whether that share of the budget is consumed, in parts per
+// million, exactly. Without a bad request nothing is.
+func (o Objective) Reached(bad, total uint64, sharePPM int64) bool {
+	return bad > 0 && reaches(bad, total, sharePPM, o.budgetPPM())
+}
+
 func (o Objective) actions(c Counts) []string {
 	var all []string
 	for _, step := range o.BudgetPolicy {
-		if c.Bad == 0 || !reaches(c.Bad, c.Total, step.ConsumedPPM, o.budgetPPM()) {
+		if !o.Reached(c.Bad, c.Total, step.ConsumedPPM) {
 			continue
 		}
 		for _, a := range step.Actions {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -53,6 +54,9 @@ func TestTheBudgetOfTenMillionRequests(t *testing.T) {
 	require.Equal(t, "99.850 %", s.AttainedText())
 	require.Equal(t, "150.0 %", s.ConsumedText())
 	require.Equal(t, "5,000 over", s.RemainingText())
+	require.InDelta(t, 43.2, s.Budget.AllowedMinutes, 1e-9)
+	require.InDelta(t, -21.6, *s.Budget.RemainingMinutes, 1e-9)
+	require.Equal(t, "-21.6 of 43.2 min", s.DowntimeText())
 	require.Equal(t, Exhausted, s.State)
 	require.Equal(t, Span(0), *s.ExhaustsIn)
 	require.Equal(t, []string{"increase-alerting", "limit-releases", "halt-chaos", "freeze-releases", "shed-low"}, s.Actions)
@@ -189,9 +193,9 @@ func TestJSON(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, `{
 		"name": "payments-availability", "service": "payments", "objective": 0.999, "window": "30d", "total": 0, "bad": 0,
-		"attained": null, "budget": {"allowed": 0, "remaining": 0, "consumed": null},
+		"attained": null, "budget": {"allowed": 0, "remaining": 0, "consumed": null, "allowedMinutes": 43.2, "remainingMinutes": null},
 		"burn": [{"tier": "fast", "long": "1h", "short": "5m", "threshold": 14.4, "longRate": 0, "shortRate": 0, "firing": false}],
-		"exhaustsIn": null, "state": "insufficient-data", "actions": [], "degraded": 0, "aborted": 0, "injected": 0
+		"exhaustsIn": null, "state": "insufficient-data", "actions": [], "degraded": 0, "aborted": 0, "injected": 0, "synthetic": 0
 	}`, string(text))
 	var back Status
 	require.NoError(t, json.Unmarshal(text, &back))
@@ -258,8 +262,13 @@ func TestEvaluateAgainstExactArithmetic(t *testing.T) {
 			require.Equal(rt, reached, len(s.Actions) == 1)
 			require.Equal(rt, all.Bad > 0 && consumed.Cmp(big.NewRat(1, 1)) >= 0, s.State == Exhausted)
 			require.True(rt, *s.Attained >= 0 && *s.Attained <= 1)
-			for _, f := range []float64{*s.Attained, *s.Budget.Consumed, s.Budget.Allowed, s.Budget.Remaining} {
+			for _, f := range []float64{*s.Attained, *s.Budget.Consumed, s.Budget.Allowed, s.Budget.Remaining, *s.Budget.RemainingMinutes} {
 				require.False(rt, math.IsNaN(f) || math.IsInf(f, 0))
+			}
+		}
+		for _, b := range s.Burn { // a rate above the threshold of a tier that cannot fire is impossible
+			if slices.ContainsFunc(Unreachable(o.ObjectivePPM), func(u Tier) bool { return u.Name == b.Tier }) {
+				require.False(rt, b.Firing)
 			}
 		}
 		_, err := json.Marshal(s)
@@ -272,4 +281,28 @@ func TestEvaluateAgainstExactArithmetic(t *testing.T) {
 			require.LessOrEqual(rt, time.Duration(*s.ExhaustsIn), o.Window)
 		}
 	})
+}
+
+// TestUnreachable: the limits are 1 - 1/threshold.
+func TestUnreachable(t *testing.T) {
+	for name, tc := range map[string]struct {
+		ppm   int64
+		never []string
+	}{
+		"99.9 %":                        {999_000, nil},
+		"just above 93.06 %":            {930_556, nil},
+		"just below":                    {930_555, []string{"fast"}},
+		"exactly 1/6 of all may be bad": {833_333, []string{"fast", "medium"}},
+		"half":                          {500_000, []string{"fast", "medium", "slow"}},
+		"100 %":                         {PPM, nil},
+	} {
+		var never []string
+		for _, tier := range Unreachable(tc.ppm) {
+			never = append(never, tier.Name)
+			// And when everything is bad it does not fire.
+			s := Evaluate(Objective{ObjectivePPM: tc.ppm, Window: 30 * day}, func(int64, int64) Counts { return Counts{Total: 1_000_000, Bad: 1_000_000} }, noon, fresh)
+			require.False(t, s.Burn[slices.IndexFunc(s.Burn, func(b Burn) bool { return b.Tier == tier.Name })].Firing, name)
+		}
+		require.Equal(t, tc.never, never, name)
+	}
 }

@@ -45,6 +45,17 @@ func (s Status) RemainingText() string {
 	return thousands(uint64(r)) + " left"
 }
 
+// DowntimeText is what of the budget is left, in minutes of a total outage of
+// those that the objective allows, as "-21.6 of 43.2 min", or "43.2 min" without
+// requests.
+func (s Status) DowntimeText() string {
+	allowed := strconv.FormatFloat(s.Budget.AllowedMinutes, 'f', 1, 64) + " min"
+	if s.Budget.RemainingMinutes == nil {
+		return allowed
+	}
+	return strconv.FormatFloat(*s.Budget.RemainingMinutes, 'f', 1, 64) + " of " + allowed
+}
+
 func thousands(n uint64) string {
 	digits := strconv.FormatUint(n, 10)
 	var b strings.Builder

@@ -14,6 +14,9 @@ const month = 30 * 24 * time.Hour
 // (research/slo-chaos-dlq.md, "Exact maths").
 const minBadToFire = 3
 
+// TierFast is the tier that spends a budget within days.
+const TierFast = "fast"
+
 // tier is one pair of windows that must both burn faster than the threshold.
 type tier struct {
 	name        string
@@ -24,7 +27,7 @@ type tier struct {
 // tiers are those of the SRE workbook, chapter 5: 2 % of a 30-day budget in an
 // hour, 5 % in six, 10 % in a day, 10 % in three.
 var tiers = [...]tier{
-	{"fast", time.Hour, 5 * time.Minute, 144},
+	{TierFast, time.Hour, 5 * time.Minute, 144},
 	{"medium", 6 * time.Hour, 30 * time.Minute, 60},
 	{"slow", 24 * time.Hour, 2 * time.Hour, 30},
 	{"chronic", 72 * time.Hour, 6 * time.Hour, 10},
@@ -42,6 +45,26 @@ func (t tier) scaled(window time.Duration) (long, short int64) {
 		return max(1, (m+whole/2)/whole)
 	}
 	return scale(t.long), scale(t.short)
+}
+
+// Tier is one of the burn alerts that every objective has.
+type Tier struct {
+	Name      string  // fast | medium | slow | chronic
+	Threshold float64 // fires above this burn rate
+}
+
+// Unreachable are the tiers that can never fire for an objective of so many
+// parts per million: when every request is bad the budget burns 1 ÷ (1 -
+// objective) times too fast, and no faster.
+func Unreachable(objectivePPM int64) []Tier {
+	var never []Tier
+	ppm := Objective{ObjectivePPM: objectivePPM}.divisorPPM()
+	for _, t := range tiers {
+		if !exceeds(1, 1, t.tenths, ppm) {
+			never = append(never, Tier{t.name, float64(t.tenths) / 10})
+		}
+	}
+	return never
 }
 
 // Windows are the lengths in minutes of all stretches of time that Evaluate

@@ -62,6 +62,7 @@ func TestOldMinutesArePruned(t *testing.T) {
 		e := &env{t: t, store: store, ingest: ingest}
 		minute := time.Now().Unix() / 60
 		b := batch('a', 1, row(minute, ok(1)))
+		b.AtNS = time.Now().UnixNano() // virtual time starts in 2000
 		e.send(b)
 		total := func() (n uint64) {
 			rows, err := ingest.Traffic(t.Context(), 200*24*time.Hour)

@@ -13,6 +13,9 @@ import (
 // into, longest first. Most stores have their sums.
 var blockSpans = [...]int64{1440, 60, 10, 1}
 
+// aheadLimit bounds the blocks that one question reads for later ones.
+const aheadLimit = 16
+
 // lateLimit bounds the minutes that are remembered as changed; with more, all
 // have changed.
 const lateLimit = 4096
@@ -70,7 +73,7 @@ func (l *ledger) forgetLate() {
 
 // since is, for each of the starts, which ascend, what every objective of the
 // book has counted from there to the minute now.
-func (l *ledger) since(ctx context.Context, store Store, book *slo.Book, starts []int64, now int64) ([][]slo.Counts, error) {
+func (l *ledger) since(ctx context.Context, store Store, book *slo.Book, keep Retention, starts []int64, now int64) ([][]slo.Counts, error) {
 	// Batches that are on their way still write the last whole minute.
 	open := now - 1
 	l.mu.Lock()
@@ -103,9 +106,43 @@ func (l *ledger) since(ctx context.Context, store Store, book *slo.Book, starts 
 		}
 		totals[n] = slices.Clone(later)
 	}
+	if err := l.ahead(ctx, store, book, keep, starts, now, used); err != nil {
+		return nil, err
+	}
 	l.blocks = used // what no window needs any more goes
 	l.forgetLate()
 	return totals, nil
+}
+
+// ahead reads what the next questions will need, a little at a time: a start
+// that moves into a longer block needs all its parts at once. When it is k parts
+// into one block, the first k parts of the next are there, and all of them when
+// it stands at its beginning.
+func (l *ledger) ahead(ctx context.Context, store Store, book *slo.Book, keep Retention, starts []int64, now int64, used map[block][]slo.Counts) error {
+	left := aheadLimit
+	for _, s := range starts {
+		for level := range len(blockSpans) - 1 {
+			whole, part := blockSpans[level], blockSpans[level+1]
+			next := s + (whole-s%whole)%whole
+			if part < keep.grain(now-next) {
+				break
+			}
+			for b := (block{next + part, part}); b.start <= s+whole && b.start+part <= min(next+whole, now-1); b.start += part {
+				counts, ok := l.blocks[b]
+				if ok {
+					used[b] = counts
+				}
+				if ok || used[b] != nil || left == 0 {
+					continue
+				}
+				left--
+				if err := l.read(ctx, store, book, []block{b}, used); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // read puts the counts of all blocks, which follow one another, into used.

@@ -50,7 +50,7 @@ func (i *Ingest) SLOs(ctx context.Context) ([]slo.Status, error) {
 	now := i.now()
 	minute := now.Unix() / 60
 	starts := p.starts(minute, i.retention)
-	counts, err := i.ledger.since(ctx, i.store, p.book, starts, minute)
+	counts, err := i.ledger.since(ctx, i.store, p.book, i.retention, starts, minute)
 	if err != nil {
 		return nil, err
 	}

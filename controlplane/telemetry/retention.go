@@ -24,15 +24,19 @@ func DefaultRetention() Retention {
 // counts of that age can be cut. Asking so whatever the store has pruned yet,
 // a window is cut alike before and after.
 func (r Retention) snap(start, now int64) int64 {
-	age := time.Duration(now-start) * time.Minute
-	grain := int64(1440)
-	switch {
-	case age <= r.Minutes:
-		grain = 1
-	case age <= r.Tens:
-		grain = 10
-	case age <= r.Hours:
-		grain = 60
-	}
+	grain := r.grain(now - start)
 	return start + (grain-start%grain)%grain
+}
+
+// grain is how many minutes counts of so many minutes ago are kept by.
+func (r Retention) grain(ago int64) int64 {
+	switch age := time.Duration(ago) * time.Minute; {
+	case age <= r.Minutes:
+		return 1
+	case age <= r.Tens:
+		return 10
+	case age <= r.Hours:
+		return 60
+	}
+	return 1440
 }

@@ -225,7 +225,8 @@ func TestTraffic(t *testing.T) {
 	}, []int64{1000, 5000, 50_000}, nil)
 	r := row(now,
 		count("ok", 0, false, 90), count("4xx", 404, false, 5), count("5xx", 503, false, 2), count("shed", 0, false, 3),
-		count("breaker-open", 0, true, 4), count("aborted", 0, false, 6), count("injected", 503, false, 7))
+		count("breaker-open", 0, true, 4), count("aborted", 0, false, 6), count("injected", 503, false, 7),
+		contract.Count{Outcome: "5xx", Status: 503, Synthetic: true, N: 8})
 	r.Good = []contract.Bucket{{LeUS: 1000, N: 50}, {LeUS: 5000, N: 40}, {LeUS: -1, N: 5}}
 	r.Bad = []contract.Bucket{{LeUS: -1, N: 900}}
 	r.Attempts = 130
@@ -239,9 +240,9 @@ func TestTraffic(t *testing.T) {
 	text, err := json.Marshal(rows)
 	require.NoError(t, err)
 	require.JSONEq(t, `[
-		{"service":"payments","route":"","priority":"low","total":1,"good":1,"bad":0,"slow":0,"shed":0,"degraded":0,"injected":0,"aborted":0,
+		{"service":"payments","route":"","priority":"low","total":1,"good":1,"bad":0,"slow":0,"shed":0,"degraded":0,"injected":0,"aborted":0,"synthetic":0,
 		 "outcomes":{"ok":1},"would":{},"attempts":0,"p50":null,"p95":null,"p99":null},
-		{"service":"payments","route":"charge","priority":"critical","total":104,"good":99,"bad":5,"slow":5,"shed":3,"degraded":4,"injected":7,"aborted":6,
+		{"service":"payments","route":"charge","priority":"critical","total":104,"good":99,"bad":5,"slow":5,"shed":3,"degraded":4,"injected":7,"aborted":6,"synthetic":8,
 		 "outcomes":{"ok":90,"4xx":5,"5xx":2,"shed":3,"breaker-open":4,"aborted":6,"injected":7},"would":{},"attempts":130,"p50":0.96,"p95":50,"p99":50}
 	]`, string(text))
 

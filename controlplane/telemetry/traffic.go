@@ -11,27 +11,28 @@ import (
 )
 
 // TrafficRow is what one (service, route, priority) saw in a window: a member
-// of GET traffic. Total = Good + Bad by the default `bad`; Injected and Aborted
-// are outside. A degraded answer is good, whatever its cause.
+// of GET traffic. Total = Good + Bad by the default `bad`; Injected, Aborted
+// and Synthetic are outside. A degraded answer is good, whatever its cause.
 type TrafficRow struct {
-	Service  string            `json:"service"`
-	Route    string            `json:"route"` // "" for a known host without a matching route
-	Priority string            `json:"priority"`
-	Total    uint64            `json:"total"`
-	Good     uint64            `json:"good"`
-	Bad      uint64            `json:"bad"`
-	Slow     uint64            `json:"slow"`     // ok and 4xx slower than the strictest latency objective on them; 0 where there is none
-	Shed     uint64            `json:"shed"`     // of Total
-	Degraded uint64            `json:"degraded"` // of Good
-	Injected uint64            `json:"injected"`
-	Aborted  uint64            `json:"aborted"`
-	Outcomes map[string]uint64 `json:"outcomes"`         // by outcome word, only those that occurred; a degraded answer under its cause
-	Would    map[string]uint64 `json:"would"`            // decisions that shadow mode would have made
-	P50      *float64          `json:"p50"`              // milliseconds, of ok and 4xx; nil without any
-	P95      *float64          `json:"p95"`              // milliseconds
-	P99      *float64          `json:"p99"`              // milliseconds
-	Attempts uint64            `json:"attempts"`         // calls that upstreams were sent for all of these, retries included
-	Coarse   bool              `json:"coarse,omitempty"` // some of it belongs to minutes nearby
+	Service   string            `json:"service"`
+	Route     string            `json:"route"` // "" for a known host without a matching route
+	Priority  string            `json:"priority"`
+	Total     uint64            `json:"total"`
+	Good      uint64            `json:"good"`
+	Bad       uint64            `json:"bad"`
+	Slow      uint64            `json:"slow"`     // ok and 4xx slower than the strictest latency objective on them; 0 where there is none
+	Shed      uint64            `json:"shed"`     // of Total
+	Degraded  uint64            `json:"degraded"` // of Good
+	Injected  uint64            `json:"injected"`
+	Aborted   uint64            `json:"aborted"`
+	Synthetic uint64            `json:"synthetic"`        // tests by the client's own word; in nothing else here but Attempts
+	Outcomes  map[string]uint64 `json:"outcomes"`         // by outcome word, only those that occurred; a degraded answer under its cause
+	Would     map[string]uint64 `json:"would"`            // decisions that shadow mode would have made
+	P50       *float64          `json:"p50"`              // milliseconds, of ok and 4xx; nil without any
+	P95       *float64          `json:"p95"`              // milliseconds
+	P99       *float64          `json:"p99"`              // milliseconds
+	Attempts  uint64            `json:"attempts"`         // calls that upstreams were sent for all of these, retries included
+	Coarse    bool              `json:"coarse,omitempty"` // some of it belongs to minutes nearby
 }
 
 // Traffic is what was counted in the last window, rounded up to whole minutes,
@@ -93,8 +94,12 @@ func (p policy) traffic(sums slo.Sums) []TrafficRow {
 }
 
 func (r *TrafficRow) count(c slo.Cell, bad slo.BadSet) {
-	r.Outcomes[c.Outcome] += c.N
 	r.Coarse = r.Coarse || c.Coarse
+	if c.Synthetic {
+		r.Synthetic += c.N
+		return
+	}
+	r.Outcomes[c.Outcome] += c.N
 	switch c.Outcome {
 	case "aborted":
 		r.Aborted += c.N

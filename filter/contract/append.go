@@ -69,6 +69,9 @@ func appendCount(dst []byte, c *Count) []byte {
 	if c.Degraded {
 		o.Bool("degraded", true)
 	}
+	if c.Synthetic {
+		o.Bool("synthetic", true)
+	}
 	o.Uint("n", c.N)
 	return o.Close()
 }

@@ -45,7 +45,11 @@ type Count struct {
 	Outcome  string `json:"outcome"`
 	Status   uint16 `json:"status,omitempty"` // with 4xx and 5xx: the status that was answered, 0 where the VM had too many to tell apart
 	Degraded bool   `json:"degraded,omitempty"`
-	N        uint64 `json:"n"`
+
+	// Synthetic requests are marked as tests by a client that may do so; no
+	// bucket holds them.
+	Synthetic bool   `json:"synthetic,omitempty"`
+	N         uint64 `json:"n"`
 }
 
 // Bucket is one filled latency bucket, not cumulative. LeUS is its upper

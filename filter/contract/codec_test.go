@@ -315,7 +315,7 @@ func TestBatchReadsBack(t *testing.T) {
 			Minute: rapid.Int64().Draw(t, "minute"), Coarse: rapid.Bool().Draw(t, "coarse"), Service: text.Draw(t, "s"), Route: text.Draw(t, "r"),
 			Priority: text.Draw(t, "p"), Attempts: rapid.Uint64().Draw(t, "attempts"), Good: buckets.Draw(t, "good"), Bad: buckets.Draw(t, "bad"), Aborted: buckets.Draw(t, "aborted"),
 			Counts: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) contract.Count {
-				return contract.Count{Outcome: text.Draw(t, "o"), Status: rapid.Uint16().Draw(t, "st"), Degraded: rapid.Bool().Draw(t, "d"), N: rapid.Uint64().Draw(t, "n")}
+				return contract.Count{Outcome: text.Draw(t, "o"), Status: rapid.Uint16().Draw(t, "st"), Degraded: rapid.Bool().Draw(t, "d"), Synthetic: rapid.Bool().Draw(t, "s"), N: rapid.Uint64().Draw(t, "n")}
 			}), 0, 3).Draw(t, "counts"),
 		}
 	})

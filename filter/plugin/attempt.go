@@ -24,7 +24,10 @@ import (
 const (
 	propMark    = "seawall_stream"
 	propAttempt = "upstream\x00request_attempt_count"
-	propFailure = "upstream\x00transport_failure_reason"
+	// propUpstream is there once an endpoint is chosen, which is before a try and
+	// after the edge. (The count of tries is there always, as 0.)
+	propUpstream = "upstream\x00address"
+	propFailure  = "upstream\x00transport_failure_reason"
 
 	headerStatus     = ":status"
 	headerRetryAfter = "retry-after"
@@ -74,7 +77,7 @@ func (vm *VM) mark(id uint32) {
 func (vm *VM) marked() (edge uint32, isTry bool) {
 	m, ok := vm.host.Property(propMark)
 	if !ok {
-		_, isTry = vm.host.Property(propAttempt)
+		_, isTry = vm.host.Property(propUpstream)
 		return 0, isTry
 	}
 	if len(m) == markLen && get64(m) == vm.holder(0).Owner {

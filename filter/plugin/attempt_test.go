@@ -30,7 +30,8 @@ func attempts(t *testing.T, edit func(*contract.Route)) *worker {
 // begin starts an edge stream, and says whether it was marked.
 func (w *worker) begin(route string) (id uint32, mark []byte) {
 	delete(w.props, propMark)
-	delete(w.props, propAttempt)
+	delete(w.props, propUpstream)
+	w.props[propAttempt] = number(0)
 	id, _ = w.start(route, map[string]string{})
 	return id, w.props[propMark]
 }
@@ -44,7 +45,7 @@ func (w *worker) try(mark []byte, n int64) (id uint32, paused bool) {
 	if mark != nil {
 		w.props[propMark] = mark
 	}
-	w.props[propAttempt] = number(n)
+	w.props[propAttempt], w.props[propUpstream] = number(n), []byte("127.0.0.1:9001")
 	w.context = id
 	paused = w.vm.RequestHeaders(id)
 	if paused && w.response == nil {

@@ -309,7 +309,7 @@ func TestRefusal(t *testing.T) {
 	w.now += sec
 	_, r := w.start("pay/charge", map[string]string{"x-request-id": "id-7", "content-type": "application/json"})
 	require.Equal(t, 503, r.Status)
-	require.EqualValues(t, grpcUnavailable, r.GRPC)
+	require.EqualValues(t, 14, r.GRPC)
 	require.Equal(t, [][2]string{{"content-type", "application/problem+json"}, {"retry-after", "59"}, {"x-seawall-decision", "breaker-open"}, {"x-request-id", "id-7"}}, r.Headers)
 	require.JSONEq(t, `{"type":"https://example.org/p/breaker-open","title":"Circuit breaker open","status":503,
 		"detail":"the circuit breaker of pay/charge is open","instance":"id-7","retryable":true,"retry_after":59}`, string(r.Body))
@@ -317,6 +317,9 @@ func TestRefusal(t *testing.T) {
 	_, r = w.start("pay/charge", map[string]string{"content-type": "application/grpc+proto"})
 	require.Equal(t, "the circuit breaker of pay/charge is open", string(r.Body), "it becomes grpc-message")
 	require.Equal(t, [][2]string{{"retry-after", "59"}, {"x-seawall-decision", "breaker-open"}}, r.Headers)
+
+	_, r = w.start("pay/charge", map[string]string{"content-type": "application/grpc-web"})
+	require.Contains(t, r.Headers, [2]string{"content-type", "application/problem+json"}, "Envoy does not answer those as gRPC")
 
 	w.now += 58*sec + 1
 	_, r = w.start("pay/charge", nil)

@@ -53,7 +53,7 @@ func (vm *VM) heed(s *stream, now int64) (pause bool) {
 	switch vm.acquire(s, v, now) {
 	case bulkhead.Full:
 		s.refused = contract.BulkheadFull
-		vm.refuse(problem.BulkheadFull, "all permits of pool "+r.service+"/"+v.pool.name+" are taken, and its queue is full", 1, grpcExhausted)
+		vm.refuse(problem.BulkheadFull, "all permits of pool "+r.service+"/"+v.pool.name+" are taken, and its queue is full", 1)
 		return true
 	case bulkhead.Late:
 		vm.refuseLate(s)
@@ -156,14 +156,17 @@ func (vm *VM) sendOn(s *stream, now int64) (refused bool) {
 	return false
 }
 
+// isGRPC goes by Envoy's idea of gRPC, which gRPC-Web is not: its callers get
+// answers in HTTP.
 func (vm *VM) isGRPC() bool {
+	const media = "application/grpc"
 	kind, _ := vm.host.RequestHeader(headerType)
-	return strings.HasPrefix(string(kind), "application/grpc")
+	return string(kind) == media || strings.HasPrefix(string(kind), media+"+")
 }
 
 func (vm *VM) refuseDeadline(s *stream) {
 	s.refused = contract.Deadline
-	vm.refuse(problem.Deadline, "the caller's deadline for "+s.route.service+"/"+s.route.name+" has passed", 0, grpcDeadline)
+	vm.refuse(problem.Deadline, "the caller's deadline for "+s.route.service+"/"+s.route.name+" has passed", 0)
 }
 
 // cut reports whether a timeout was of the caller's making: its deadline left

@@ -208,6 +208,18 @@ func TestWhatIsSlow(t *testing.T) {
 	}
 }
 
+// A WebSocket lasts as long as its ends want to talk.
+func TestAnUpgradeIsNoSlowCall(t *testing.T) {
+	t.Parallel()
+	w := newProxy(t).worker(ratePlan())
+	for range 3 {
+		id, _ := w.start("pay/charge", nil)
+		w.now += 3600 * sec
+		w.end(id, "pay/charge", answer{code: 101, flags: flagConnectionTermination, details: "upstream_reset_after_response_started{connection_termination}"})
+	}
+	require.True(t, w.request("pay/charge", status(200)))
+}
+
 func TestARecordOfNonsenseStartsAnewWithAnEvent(t *testing.T) {
 	t.Parallel()
 	w := workers(t, 1)[0]

@@ -160,9 +160,10 @@ func (p *pool) attend(now int64) {
 	p.attended = now
 }
 
-// held is for how long the visit has had its permit.
+// held is for how long the visit has had its permit, less than 0 if nobody
+// knows.
 func (v *visit) held(now int64) int64 {
-	if v.since < v.pool.steady || v.since > now {
+	if v.since < v.pool.steady {
 		return bulkhead.Unknown
 	}
 	return now - v.since
@@ -181,10 +182,7 @@ func (vm *VM) loadPool(p *pool) (anew bool) {
 // acquire asks for a permit for the stream.
 func (vm *VM) acquire(s *stream, v *visit, now int64) bulkhead.Verdict {
 	p := v.pool
-	request := bulkhead.Request{Holder: vm.holder(v.id), Priority: uint8(s.route.priority), WaitNS: v.patience(), HoldNS: v.hold}
-	if v.budget != unlimited {
-		request.BudgetNS = v.budget
-	}
+	request := bulkhead.Request{Holder: vm.holder(v.id), Priority: uint8(s.route.priority), WaitNS: v.patience(), BudgetNS: v.budget, HoldNS: v.hold}
 	verdict := bulkhead.Full
 	ok := vm.onPool(p, now, func() bool {
 		verdict = p.state.Acquire(p.params, now, request)

@@ -240,7 +240,7 @@ func (vm *VM) failed() (pause bool) {
 			vm.panicked("failure mode", cause)
 		}
 	}()
-	vm.refuse(problem.FilterFault, "the edge filter hit a fault of its own", 0, grpcInternal)
+	vm.refuse(problem.FilterFault, "the edge filter hit a fault of its own", 0)
 	return true
 }
 
@@ -307,7 +307,7 @@ func (vm *VM) StreamDone(id uint32) {
 			outcome, upstream = classify(e)
 			status = uint16(e.code)
 			if e.code == 101 {
-				duration = -1 // an upgrade has no latency
+				duration, s.upgraded = -1, true // it has no latency
 			}
 		}
 	}

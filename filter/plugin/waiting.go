@@ -227,7 +227,7 @@ func (vm *VM) refuseWait(s *stream) {
 		return
 	}
 	s.refused = contract.BulkheadTimeout
-	vm.refuse(problem.BulkheadTimeout, "no permit of pool "+r.service+"/"+v.pool.name+" came free in time", 1, grpcExhausted)
+	vm.refuse(problem.BulkheadTimeout, "no permit of pool "+r.service+"/"+v.pool.name+" came free in time", 1)
 }
 
 // refuseLate answers a request whose deadline would pass while it waits.
@@ -236,11 +236,11 @@ func (vm *VM) refuseLate(s *stream) {
 	wait := "the wait for a permit of pool " + r.service + "/" + v.pool.name + " would take longer than "
 	if v.byCaller {
 		s.refused = contract.Deadline
-		vm.refuse(problem.Deadline, wait+"the caller's deadline for "+r.service+"/"+r.name+" leaves", 0, grpcDeadline)
+		vm.refuse(problem.Deadline, wait+"the caller's deadline for "+r.service+"/"+r.name+" leaves", 0)
 		return
 	}
 	s.refused = contract.BulkheadTimeout
-	vm.refuse(problem.BulkheadTimeout, wait+r.service+"/"+r.name+" may take", 1, grpcExhausted)
+	vm.refuse(problem.BulkheadTimeout, wait+r.service+"/"+r.name+" may take", 1)
 }
 
 // hurry makes this callback's plan context tick fast, and the others find out

@@ -6,6 +6,8 @@
 //		wait(doc.RetryAfter)
 //	}
 //
+// IsValidation and RateLimit tell the other two cases that a client can act on.
+//
 // It is a leaf that the filter links: it imports jsonlite, and, outside the
 // filter, net/http.
 package problem

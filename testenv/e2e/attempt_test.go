@@ -98,3 +98,16 @@ func TestEachTryCounts(t *testing.T) {
 		})
 	}
 }
+
+// attempts are the calls that upstreams were sent, by route.
+func (u *up) attempts() map[string]int {
+	u.t.Helper()
+	counts := map[string]int{}
+	for _, row := range list[struct {
+		Route    string `json:"route"`
+		Attempts int    `json:"attempts"`
+	}](u, "traffic?window=15m") {
+		counts[row.Route] += row.Attempts
+	}
+	return counts
+}

@@ -156,7 +156,6 @@ func TestBodies(t *testing.T) {
 							if h2 && upstreamH2 {
 								trailer = sum(body)
 							}
-							t.Log(resp.Header, resp.Trailer)
 							require.Equal(t, trailer, resp.Header.Get("x-request-trailer"), "the request's trailer")
 							require.Equal(t, trailer, resp.Trailer.Get("x-sum"), "the answer's trailer")
 						})

@@ -49,7 +49,7 @@ func TestProblems(t *testing.T) {
 	for path, b := range map[string]upstream.Behaviour{
 		"/hanging": {Hang: true}, "/trying": {Hang: true}, "/silent": {Hang: true},
 		"/reset": {Reset: true}, "/gives-up": {Reset: true}, "/stream-reset": {Reset: true}, "/noise": {Raw: "noise\r\n\r\n"},
-		"/down": {Status: http.StatusServiceUnavailable}, "/pooled": slow, "/queued": slow, "/crowded": slow,
+		"/down": {Status: http.StatusServiceUnavailable}, "/pooled": slow, "/queued": slow, "/crowded": {Latency: 4 * time.Second},
 	} {
 		service.Set(path, b)
 	}
@@ -69,7 +69,8 @@ func TestProblems(t *testing.T) {
 			{name: "pooled", more: "pool: small"}, {name: "queued", more: "pool: queue"},
 			{name: "late", timeout: obeying("10s")},
 		},
-		extra: anotherService("gone", endpointsAt(closed), "routes: [{name: gone}]") +
+		extra: fmt.Sprintf("---\napiVersion: seawall.io/v1alpha1\nkind: Edge\nmetadata: {name: shop}\nspec: {listeners: [{port: %s}], maxBody: 64KiB}\n", portOf(freeAddress(t))) +
+			anotherService("gone", endpointsAt(closed), "routes: [{name: gone}]") +
 			anotherService("gone-again", endpointsAt(closed), "routes: [{name: gone-again, "+retry+"}]") +
 			anotherService("gone-slowly", endpointsAt(closed), "routes: [{name: gone-slowly, timeout: {request: 400ms}, retry: {retryOn: [connect-failure], backoff: {base: 10s}}}]") +
 			anotherService("nowhere", "dns: {name: nowhere.invalid, port: 80}", "routes: [{name: nowhere}]") +
@@ -139,7 +140,12 @@ func TestProblems(t *testing.T) {
 		{name: "another path", answer: to("shop", "/elsewhere"), status: 404, problem: problems.NoRoute, flags: "-", counted: " 4xx"},
 		{name: "CONNECT", answer: raw("CONNECT shop.local:443" + head + "\r\n"), status: 404, problem: problems.NoRoute, flags: "NR"},
 		{name: "an upgrade", answer: raw("GET /fine" + head + "connection: upgrade\r\nupgrade: websocket\r\n\r\n"), status: 403, problem: problems.UpgradeRefused, flags: "-", counted: "fine 4xx"},
-		// By Envoy's router.
+		// By Envoy's body limit and its router.
+		{name: "a large body", answer: func(t *testing.T) answer {
+			c := newCaller(t, u.listen)
+			c.body = strings.Repeat("x", 65<<10)
+			return c.call(t, "/fine")
+		}, status: 413, problem: problems.PayloadTooLarge, flags: "-", counted: "fine 4xx"},
 		{name: "no endpoint", answer: to("nowhere", "/"), status: 503, problem: problems.NoHealthyUpstream, flags: "UH", counted: "nowhere connect-failure"},
 		{name: "nobody listens", answer: to("gone", "/"), status: 503, problem: problems.ConnectFailure, flags: "UF", counted: "gone connect-failure"},
 		{name: "nobody ever listens", answer: to("gone-again", "/"), status: 503, problem: problems.ConnectFailure, flags: "URX,UF", counted: "gone-again connect-failure"},
@@ -169,7 +175,6 @@ func TestProblems(t *testing.T) {
 			t.Run(tc.name, func(t *testing.T) {
 				t.Parallel()
 				a := tc.answer(t)
-				t.Log(a.status, a.header, a.body)
 				id := tc.check(t, a)
 				mu.Lock()
 				defer mu.Unlock()
@@ -340,7 +345,7 @@ func TestWrappedErrors(t *testing.T) {
 			before := service.Calls(tc.path)
 			a, err := c.try(tc.path, tc.header)
 			require.NoError(t, err)
-			require.EqualValues(t, max(tc.calls, 1), service.Calls(tc.path)-before)
+			require.Equal(t, max(tc.calls, 1), service.Calls(tc.path)-before)
 			if tc.problem == "" {
 				b := map[string]upstream.Behaviour{"/own": own, "/bad": html(400, "retry-after", "7"), "/fine": html(200), "/glitching": {Status: 200}}[tc.path]
 				if b.Status == 0 {

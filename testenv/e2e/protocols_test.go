@@ -193,8 +193,6 @@ func TestWebSocket(t *testing.T) {
 	provocation{status: 403, problem: "upgrade-refused"}.check(t, ask("/closed", shopHost))
 	require.Equal(t, 503, ask("/down", "down.local").status)
 	provocation{status: 503, problem: "breaker-open", after: 3600}.check(t, ask("/down", "down.local"))
-	u.awaitBatches()
-	t.Log(u.outcomes())
 	u.awaitOutcomes(tally{"chat ok": 2, "chat bulkhead-full": 1, "free ok": 1, "closed 4xx": 1, "down 5xx": 1, "down breaker-open": 1})
 	u.stop()
 }

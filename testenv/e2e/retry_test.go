@@ -36,6 +36,7 @@ func TestRetries(t *testing.T) {
 	u := startUp(t, upConfig{policy: shop{endpoints: []string{service.Addr()}, budget: "{percent: 100%, minConcurrency: 100}", routes: []route{
 		{name: "plain", more: "retry: {}"},
 		{name: "keyed", more: "retry: {backoff: {base: 10ms}, idempotency: {}}"},
+		{name: "stamped", more: "retry: {backoff: {base: 10ms}, idempotency: {generate: true}}"},
 		{name: "pertry", timeout: "10s, perTry: 300ms", more: "retry: {backoff: {base: 10ms}}"},
 		{name: "after", timeout: "4s", more: "retry: {attempts: 2, retryOn: [503, 429], honorRetryAfter: {max: 3s}}"},
 		{name: "brief", timeout: "1500ms", more: "retry: {attempts: 2, retryOn: [503]}"},
@@ -75,13 +76,13 @@ func TestRetries(t *testing.T) {
 		{name: "GET needs none", method: "GET", path: "/keyed/get", service: failing(1, nil), status: 200, calls: 2},
 		{name: "a slow try", method: "GET", path: "/pertry/slow", service: failing(1, &upstream.Behaviour{Hang: true}), status: 200, calls: 2, least: 290 * time.Millisecond},
 		{name: "each try is slow", method: "GET", path: "/pertry/hang", service: upstream.Behaviour{Hang: true}, status: 504, calls: 3, least: 870 * time.Millisecond},
-		{name: "Retry-After is waited for", method: "GET", path: "/after/1", service: failing(1, ptr(after(503, "1"))), status: 200, calls: 2, least: time.Second},
-		{name: "after a 429, too", method: "GET", path: "/after/429", service: failing(1, ptr(after(429, "1"))), status: 200, calls: 2, least: time.Second},
+		{name: "Retry-After is waited for", method: "GET", path: "/after/1", service: failing(1, new(after(503, "1"))), status: 200, calls: 2, least: time.Second},
+		{name: "after a 429, too", method: "GET", path: "/after/429", service: failing(1, new(after(429, "1"))), status: 200, calls: 2, least: time.Second},
 		{name: "longer than honorRetryAfter", method: "GET", path: "/after/9", service: after(503, "9"), status: 503, calls: 1, most: time.Second, after: "9"},
 		{name: "longer than what is left", method: "GET", path: "/brief/2", service: after(503, "2"), status: 503, calls: 1, most: time.Second, after: "2"},
-		{name: "longer than a try, not than the whole", method: "GET", path: "/patient/2", service: failing(1, ptr(after(503, "2"))), status: 200, calls: 2, least: 2 * time.Second, most: 4 * time.Second},
-		{name: "no number", method: "GET", path: "/after/date", service: failing(1, ptr(after(503, "Fri, 31 Dec 2027 23:59:59 GMT"))), status: 200, calls: 2},
-		{name: "not looked at", method: "GET", path: "/hasty/60", service: failing(1, ptr(after(503, "60"))), status: 200, calls: 2},
+		{name: "longer than a try, not than the whole", method: "GET", path: "/patient/2", service: failing(1, new(after(503, "2"))), status: 200, calls: 2, least: 2 * time.Second, most: 4 * time.Second},
+		{name: "no number", method: "GET", path: "/after/date", service: failing(1, new(after(503, "Fri, 31 Dec 2027 23:59:59 GMT"))), status: 200, calls: 2},
+		{name: "not looked at", method: "GET", path: "/hasty/60", service: failing(1, new(after(503, "60"))), status: 200, calls: 2},
 		{name: "no retry in the policy", method: "GET", path: "/once/503", service: upstream.Behaviour{Status: 503}, status: 503, calls: 1},
 	}
 	for _, tc := range cases {
@@ -118,6 +119,28 @@ func TestRetries(t *testing.T) {
 					require.Equal(t, tc.header.Get("Idempotency-Key"), r.Headers.Get("Idempotency-Key"), "the same key on each try")
 				}
 			})
+		}
+	})
+
+	t.Run("a key that the edge makes", func(t *testing.T) {
+		for _, key := range []string{"", "mine"} {
+			service.Set("/stamped", upstream.Behaviour{Ledger: true, FailNext: 2, Failure: &upstream.Behaviour{Status: 503, Ledger: true}})
+			service.Forget()
+			header := http.Header{}
+			if key != "" {
+				header.Set("Idempotency-Key", key)
+			}
+			a, err := newCaller(t, u.listen).try("/stamped/"+key, header)
+			require.NoError(t, err)
+			require.Equal(t, 200, a.status)
+			charges := service.Charges()
+			require.Len(t, charges, 1, "charged once")
+			require.Equal(t, 3, charges[0].Calls)
+			if key != "" {
+				require.Equal(t, key, charges[0].Key)
+				continue
+			}
+			require.Regexp(t, `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, charges[0].Key)
 		}
 	})
 
@@ -217,5 +240,3 @@ func recorded(s *upstream.Server, path string) (calls []upstream.Record) {
 	}
 	return calls
 }
-
-func ptr[T any](v T) *T { return &v }

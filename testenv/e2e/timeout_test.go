@@ -3,9 +3,11 @@
 package e2e
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,7 +29,7 @@ func TestTimeouts(t *testing.T) {
 		{name: "idle", timeout: "0s, idle: 300ms" + body},
 		{name: "poll", timeout: "0s, idle: 0s" + body},
 		{name: "body", timeout: "10s" + body},
-	}}.yaml()})
+	}}.yaml() + anotherService("deaf", "connectTimeout: 300ms, "+endpointsAt(deafAddress(t)), "routes: [{name: deaf, timeout: {body: 600ms}}]")})
 	hang := upstream.Behaviour{Hang: true}
 	cases := []struct {
 		name, path  string
@@ -100,6 +102,17 @@ func TestTimeouts(t *testing.T) {
 			require.GreaterOrEqual(t, time.Since(started), 590*time.Millisecond)
 		})
 	})
+	t.Run("ended by no connection", func(t *testing.T) {
+		c := newCaller(t, u.listen)
+		c.host = "deaf.local"
+		started := time.Now()
+		a := c.call(t, "/")
+		require.Equal(t, 503, a.status)
+		require.Equal(t, typeBase+"connect-failure", a.problem.Type)
+		require.GreaterOrEqual(t, time.Since(started), 290*time.Millisecond)
+		require.Less(t, time.Since(started), 3*time.Second)
+	})
+	want["deaf connect-failure"]++
 	want["body 4xx"] = 2
 	for _, r := range service.Records() {
 		if r.Path == "/poll" || r.Path == "/idle" {
@@ -107,4 +120,25 @@ func TestTimeouts(t *testing.T) {
 		}
 	}
 	u.awaitOutcomes(want)
+}
+
+// deafAddress is one where connections are neither taken nor refused: nobody
+// accepts them, and the kernel's queue is full.
+func deafAddress(t testing.TB) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	require.NoError(t, syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, syscall.Listen(fd, 0))
+	bound, err := syscall.Getsockname(fd)
+	require.NoError(t, err)
+	address := fmt.Sprintf("127.0.0.1:%d", bound.(*syscall.SockaddrInet4).Port)
+	for { // until one waits in vain
+		conn, err := net.DialTimeout("tcp", address, 200*time.Millisecond)
+		if err != nil {
+			return address
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+	}
 }

@@ -203,14 +203,18 @@ func (s *Stream) metadata(path []string) ([]byte, bool) {
 }
 
 func (s *Stream) upstreamProperty(name string) ([]byte, bool) {
-	if !s.upstream {
+	switch {
+	case name == "request_attempt_count": // always there, 0 before the router
+		if s.upstream {
+			return propInt(int64(max(s.tries, 1)))
+		}
+		return propInt(0)
+	case !s.upstream:
 		return nil, false
 	}
 	switch name {
 	case "address":
 		return propString("127.0.0.1:9001")
-	case "request_attempt_count":
-		return propInt(int64(max(s.tries, 1)))
 	case "transport_failure_reason":
 		return propString(s.transportFailure)
 	}

@@ -244,7 +244,9 @@ func (s *stream) property(path string) ([]byte, bool) {
 	}
 	switch path {
 	case "upstream\x00request_attempt_count":
-		return number(int64(s.tries)), s.tries > 0
+		return number(int64(s.tries)), true
+	case "upstream\x00address":
+		return []byte("127.0.0.1:9001"), s.tries > 0
 	case "upstream\x00transport_failure_reason":
 		return []byte(s.failure), s.failure != ""
 	case "xds\x00route_name":

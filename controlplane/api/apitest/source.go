@@ -3,12 +3,19 @@
 package apitest
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/seawall-mesh/seawall/controlplane/api"
+	"github.com/seawall-mesh/seawall/controlplane/audit"
+	"github.com/seawall-mesh/seawall/controlplane/budget"
 	"github.com/seawall-mesh/seawall/controlplane/diag"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
+	"github.com/seawall-mesh/seawall/controlplane/gate"
+	"github.com/seawall-mesh/seawall/controlplane/override"
 	"github.com/seawall-mesh/seawall/controlplane/policy"
 	"github.com/seawall-mesh/seawall/controlplane/slo"
 	"github.com/seawall-mesh/seawall/controlplane/telemetry"
@@ -27,6 +34,12 @@ type Source struct {
 	Objectives  []slo.Status
 	StoreErr    error         // of Traffic and SLOs
 	Window      time.Duration // of the last call of Traffic
+	Open        []budget.Standing
+	Stale       bool // telemetry is
+	Marked      []gate.Deployment
+	Log         *Log         // for the entries of Deploy; may be nil
+	Asked       atomic.Int64 // how often the gate was asked
+	OpenAfter   int64        // the gate allows from the so manieth question on; 0 = as the objectives say
 }
 
 var _ api.Source = (*Source)(nil)
@@ -60,6 +73,48 @@ func (s *Source) Traffic(_ context.Context, window time.Duration) ([]telemetry.T
 // SLOs is a copy of Objectives, or StoreErr.
 func (s *Source) SLOs(context.Context) ([]slo.Status, error) {
 	return append([]slo.Status(nil), s.Objectives...), s.StoreErr
+}
+
+// CanDeploy is the real gate's answer for the services that are listed.
+func (s *Source) CanDeploy(_ context.Context, q api.ReleaseQuery) (api.Release, error) {
+	known := slices.ContainsFunc(s.Objectives, func(o slo.Status) bool { return o.Service == q.Service }) ||
+		slices.ContainsFunc(s.BreakerList, func(b telemetry.Breaker) bool { return b.Service == q.Service })
+	f := gate.Facts{Service: q.Service, Known: known, Class: q.Class, OnUnknown: q.OnUnknown, Stale: s.Stale}
+	for _, o := range s.Objectives {
+		if o.Service == q.Service {
+			// One of another name has no steps: only the actions count.
+			f.Objectives = append(f.Objectives, gate.Objective{Policy: slo.Objective{BudgetPolicy: []slo.BudgetStep{{}}}, Status: o})
+		}
+	}
+	d := gate.Decide(f)
+	if n := s.Asked.Add(1); s.OpenAfter > 0 && n >= s.OpenAfter {
+		d = gate.Decision{Answer: gate.Allow}
+	}
+	return api.Release{Decision: d.Answer, Reasons: append([]gate.Reason{}, d.Reasons...), ID: "decision-1", At: Now()}, s.StoreErr
+}
+
+// Deploy appends to Marked.
+func (s *Source) Deploy(_ context.Context, service, version, by string) (gate.Deployment, error) {
+	d := gate.Deployment{ID: int64(len(s.Marked) + 1), At: Now(), Service: service, Version: version, By: cmp.Or(by, override.DefaultBy)}
+	if !slices.ContainsFunc(s.BreakerList, func(b telemetry.Breaker) bool { return b.Service == service }) {
+		return d, override.ErrUnknown
+	}
+	s.Marked = append(s.Marked, d)
+	if s.Log != nil {
+		s.Log.Append(audit.Entry{At: d.At, By: d.By, Action: "deployment", Subject: "deployments/" + service, Reason: version})
+	}
+	return d, s.StoreErr
+}
+
+// Deployments is a page of Marked, newest first.
+func (s *Source) Deployments(_ context.Context, service string, before int64, limit int) ([]gate.Deployment, error) {
+	var page []gate.Deployment
+	for _, d := range slices.Backward(s.Marked) {
+		if (service == "" || d.Service == service) && (before == 0 || d.ID < before) && len(page) < limit {
+			page = append(page, d)
+		}
+	}
+	return page, s.StoreErr
 }
 
 // Now is the time at which Incident is told.
@@ -128,6 +183,9 @@ func Incident() *Source {
 			{Service: "payments", Route: "", Priority: "medium", Total: 2, Good: 2, Outcomes: map[string]uint64{"4xx": 2}, Would: map[string]uint64{}},
 		},
 		Objectives: objectives(),
+		Open: []budget.Standing{{
+			Key: budget.Key{Objective: "payments-availability", Action: policy.ActionMandatoryPostmortem}, Service: "payments", Since: ago(time.Hour),
+		}},
 	}
 }
 

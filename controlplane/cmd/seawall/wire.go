@@ -13,6 +13,8 @@ import (
 // in package cli, so that its tests need no Envoy.
 func wire(env *cli.Env) {
 	env.Up = func(ctx context.Context, o cli.UpOptions) error { return app.Run(ctx, app.Options(o)) }
+	env.Serve = func(ctx context.Context, o cli.ServeOptions) error { return app.Serve(ctx, app.ServeOptions(o)) }
+	env.Edge = func(ctx context.Context, o cli.EdgeOptions) error { return app.Edge(ctx, app.EdgeOptions(o)) }
 	env.Demo = func(ctx context.Context, o cli.DemoOptions) error { return demo.Run(ctx, demo.Options(o)) }
 	env.Render = func(_ context.Context, o cli.RenderOptions) error {
 		if o.What == "bootstrap" {

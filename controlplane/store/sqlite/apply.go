@@ -100,8 +100,7 @@ func (m *merged) add(row *contract.Row, id int64) (counted bool) {
 			add(t.counts, attemptsKey, row.Attempts)
 		}
 		for _, c := range row.Counts {
-			outcome, _ := contract.ParseOutcome(c.Outcome)
-			add(t.counts, countKey(outcome, c.Status, c.Degraded, row.Coarse), c.N)
+			add(t.counts, countKey(c, row.Coarse), c.N)
 		}
 		for class, buckets := range [...][]contract.Bucket{slo.LatencyGood: row.Good, slo.LatencyBad: row.Bad, slo.LatencyAborted: row.Aborted} {
 			for _, b := range buckets {
@@ -110,10 +109,6 @@ func (m *merged) add(row *contract.Row, id int64) (counted bool) {
 		}
 	}
 	return counted
-}
-
-func add(numbers map[uint64]uint64, key, n uint64) {
-	numbers[key] = min(numbers[key]+min(n, maxNumber), maxNumber)
 }
 
 // write upserts the sums in key order, which touches each page once.

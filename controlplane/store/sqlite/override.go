@@ -19,7 +19,7 @@ const auditKept = 100_000
 
 // Overrides are all that are kept.
 func (s *Store) Overrides(ctx context.Context) ([]override.Override, error) {
-	rows, err := s.read.QueryContext(ctx, "SELECT version, service, route, state, reason, author, since, until FROM override ORDER BY service, route")
+	rows, err := s.read.QueryContext(ctx, "SELECT version, kind, service, route, state, reason, author, since, until FROM override ORDER BY kind, service, route")
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +27,7 @@ func (s *Store) Overrides(ctx context.Context) ([]override.Override, error) {
 	for rows.Next() {
 		var o override.Override
 		var since, until int64
-		if err := rows.Scan(&o.Version, &o.Service, &o.Route, &o.State, &o.Reason, &o.By, &since, &until); err != nil {
+		if err := rows.Scan(&o.Version, &o.Kind, &o.Service, &o.Route, &o.State, &o.Reason, &o.By, &since, &until); err != nil {
 			return nil, errors.Join(err, rows.Close())
 		}
 		o.Since, o.Until = time.Unix(0, since).UTC(), time.Unix(0, until).UTC()
@@ -36,17 +36,17 @@ func (s *Store) Overrides(ctx context.Context) ([]override.Override, error) {
 	return list, errors.Join(rows.Err(), rows.Close())
 }
 
-// PutOverride replaces the override of its breaker and appends the entry.
+// PutOverride replaces the override of its key and appends the entry.
 func (s *Store) PutOverride(ctx context.Context, o override.Override, entry audit.Entry) (version int64, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
 	err = s.inTx(func(tx *sql.Tx) error {
-		if _, err := tx.Exec("DELETE FROM override WHERE service=? AND route=?", o.Service, o.Route); err != nil {
+		if _, err := tx.Exec("DELETE FROM override WHERE kind=? AND service=? AND route=?", o.Kind, o.Service, o.Route); err != nil {
 			return err
 		}
-		done, err := tx.Exec("INSERT INTO override (service, route, state, reason, author, since, until) VALUES (?,?,?,?,?,?,?)",
-			o.Service, o.Route, o.State, o.Reason, o.By, o.Since.UnixNano(), o.Until.UnixNano())
+		done, err := tx.Exec("INSERT INTO override (kind, service, route, state, reason, author, since, until) VALUES (?,?,?,?,?,?,?,?)",
+			o.Kind, o.Service, o.Route, o.State, o.Reason, o.By, o.Since.UnixNano(), o.Until.UnixNano())
 		if err != nil {
 			return err
 		}
@@ -58,17 +58,25 @@ func (s *Store) PutOverride(ctx context.Context, o override.Override, entry audi
 	return version, err
 }
 
-// DropOverride forgets the override of a breaker and appends the entry.
+// DropOverride forgets the override of a key and appends the entry.
 func (s *Store) DropOverride(ctx context.Context, k override.Key, entry audit.Entry) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return s.inTx(func(tx *sql.Tx) error {
-		if _, err := tx.Exec("DELETE FROM override WHERE service=? AND route=?", k.Service, k.Route); err != nil {
+		if _, err := tx.Exec("DELETE FROM override WHERE kind=? AND service=? AND route=?", k.Kind, k.Service, k.Route); err != nil {
 			return err
 		}
 		return appendAudit(tx, entry)
 	})
+}
+
+// AppendAudit appends an entry that comes with no other change.
+func (s *Store) AppendAudit(ctx context.Context, entry audit.Entry) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.inTx(func(tx *sql.Tx) error { return appendAudit(tx, entry) })
 }
 
 func appendAudit(tx *sql.Tx, e audit.Entry) error {

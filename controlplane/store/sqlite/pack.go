@@ -17,11 +17,15 @@ import (
 
 // A pack is many counters in one BLOB: pairs of unsigned varints, first the
 // key's distance from the key before it, then its number. Keys ascend, so packs
-// are added up without being unfolded.
+// are added up without being unfolded. The low eight bits of a key are its
+// kind, the others a detail.
 const (
-	// maxPackBytes bounds what a sender of ever new keys can make of one row;
-	// an honest pack has some fifty bytes.
-	maxPackBytes = 8 << 10
+	kindMask = 0xff
+
+	// maxKeys bounds what a sender of ever new statuses or bounds can make of one
+	// row: from there on the detail of new keys is left out. An honest pack has
+	// some twenty keys.
+	maxKeys = 1024
 
 	// maxNumber is where a number stops to grow: 35,000 years of a thousand
 	// requests a second, and sums of all numbers still fit.
@@ -30,10 +34,13 @@ const (
 
 var errPack = errors.New("malformed pack")
 
-// Keys of counts: status, outcome and two flags. The third bit is not used.
+// Keys of counts: the status is the detail, 0 where it is not known; outcome and
+// flags are the kind.
 const (
-	flagCoarse   = 1 << 0
-	flagDegraded = 1 << 1
+	flagCoarse    = 1 << 0
+	flagDegraded  = 1 << 1
+	flagSynthetic = 1 << 2
+
 	outcomeShift = 3
 	outcomeMask  = 31
 	statusShift  = 8
@@ -42,10 +49,15 @@ const (
 	attemptsKey = outcomeMask << outcomeShift
 )
 
-func countKey(outcome contract.Outcome, status uint16, degraded, coarse bool) uint64 {
-	key := uint64(status)<<statusShift | uint64(outcome)<<outcomeShift
-	if degraded {
+// countKey needs a count that has passed Decode.
+func countKey(c contract.Count, coarse bool) uint64 {
+	outcome, _ := contract.ParseOutcome(c.Outcome)
+	key := uint64(c.Status)<<statusShift | uint64(outcome)<<outcomeShift
+	if c.Degraded {
 		key |= flagDegraded
+	}
+	if c.Synthetic {
+		key |= flagSynthetic
 	}
 	if coarse {
 		key |= flagCoarse
@@ -53,8 +65,17 @@ func countKey(outcome contract.Outcome, status uint16, degraded, coarse bool) ui
 	return key
 }
 
-// latencyKey puts +Inf (-1) first.
-func latencyKey(class slo.Class, leUS int64) uint64 { return uint64(leUS+1)<<2 | uint64(class) }
+// latencyKey has the upper bound as its detail, 0 for +Inf, and the class as its
+// kind.
+func latencyKey(class slo.Class, leUS int64) uint64 { return uint64(leUS+1)<<8 | uint64(class) }
+
+// add counts n under key.
+func add(numbers map[uint64]uint64, key, n uint64) {
+	if _, known := numbers[key]; !known && len(numbers) >= maxKeys {
+		key &= kindMask
+	}
+	numbers[key] = min(numbers[key]+min(n, maxNumber), maxNumber)
+}
 
 func appendPair(pack []byte, distance, n uint64) []byte {
 	return binary.AppendUvarint(binary.AppendUvarint(pack, distance), min(n, maxNumber))
@@ -100,11 +121,12 @@ func (r *packReader) next() bool {
 // addPacks is the sum of two packs.
 func addPacks(a, b []byte) ([]byte, error) {
 	x, y := packReader{rest: a}, packReader{rest: b}
-	sum := make([]byte, 0, len(a)+len(b))
+	sum, keys := make([]byte, 0, len(a)+len(b)), 0
 	var last uint64
 	put := func(key, n uint64) {
 		sum = appendPair(sum, key-last, n)
 		last = key
+		keys++
 	}
 	more, also := x.next(), y.next()
 	for more && also {
@@ -129,28 +151,16 @@ func addPacks(a, b []byte) ([]byte, error) {
 	if err := errors.Join(x.err, y.err); err != nil {
 		return nil, err
 	}
-	if len(sum) > maxPackBytes && len(b) > 0 && len(a) > 0 {
-		return addToKnown(a, b), nil
+	if keys <= maxKeys {
+		return sum, nil
 	}
-	return sum, nil
-}
-
-// addToKnown adds b to the keys of a; what a does not have goes to its last
-// key. No request is lost, and a does not grow by keys.
-func addToKnown(a, b []byte) []byte {
 	numbers := map[uint64]uint64{}
-	x := packReader{rest: a}
-	for x.next() {
-		numbers[x.key] = x.n
-	}
-	for y := (packReader{rest: b}); y.next(); {
-		key := y.key
-		if _, known := numbers[key]; !known {
-			key = x.key
+	for _, r := range []packReader{{rest: a}, {rest: b}} {
+		for r.next() {
+			add(numbers, r.key, r.n)
 		}
-		numbers[key] = min(numbers[key], maxNumber) + min(y.n, maxNumber)
 	}
-	return packOf(numbers)
+	return packOf(numbers), nil
 }
 
 // functions makes SQL know packs: seawall_add(a, b), and the aggregates
@@ -221,7 +231,7 @@ func (u packUp) Step(_ *sqlite3.FunctionContext, args []driver.Value) error {
 	if !ok || !also || key < 0 || n < 0 {
 		return errPack
 	}
-	u[uint64(key)] = min(u[uint64(key)]+uint64(n), maxNumber)
+	add(u, uint64(key), uint64(n))
 	return nil
 }
 

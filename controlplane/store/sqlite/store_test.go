@@ -37,7 +37,7 @@ func TestTheAuditLogIsBounded(t *testing.T) {
 		require.NoError(t, err)
 	}
 	exec("WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 100000) INSERT INTO audit SELECT i, 0, '', '', '', '', NULL FROM n")
-	k := override.Key{Service: "payments", Route: "charge"}
+	k := override.Key{Kind: override.Breaker, Service: "payments", Route: "charge"}
 	require.NoError(t, s.DropOverride(t.Context(), k, audit.Entry{Action: "newest"}))
 	var n, oldest int
 	require.NoError(t, s.read.QueryRow("SELECT count(*), min(id) FROM audit").Scan(&n, &oldest))

@@ -213,7 +213,8 @@ func (s *Store) unpack(ctx context.Context, t totals) (slo.Sums, error) {
 			cell := slo.Cell{
 				Service: name.service, Route: name.route, Priority: name.priority,
 				Outcome: contract.Outcome(counts.key >> outcomeShift & outcomeMask).String(),
-				Status:  uint16(counts.key >> statusShift), Degraded: counts.key&flagDegraded != 0, Coarse: counts.key&flagCoarse != 0, N: counts.n,
+				Status:  uint16(counts.key >> statusShift), Degraded: counts.key&flagDegraded != 0, Synthetic: counts.key&flagSynthetic != 0,
+				Coarse: counts.key&flagCoarse != 0, N: counts.n,
 			}
 			// The coarse ones of a kind come right after the others.
 			if n := len(sums.Cells) - 1; cell.Coarse && n >= 0 {
@@ -231,7 +232,7 @@ func (s *Store) unpack(ctx context.Context, t totals) (slo.Sums, error) {
 		for latency.next() {
 			sums.Latency = append(sums.Latency, slo.Latency{
 				Service: name.service, Route: name.route, Priority: name.priority,
-				Class: slo.Class(latency.key & 3), LeUS: int64(latency.key>>2) - 1, N: latency.n,
+				Class: slo.Class(latency.key & kindMask), LeUS: int64(latency.key>>8) - 1, N: latency.n,
 			})
 		}
 		if err := errors.Join(counts.err, latency.err); err != nil {

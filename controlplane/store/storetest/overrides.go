@@ -33,14 +33,14 @@ func ExerciseOverrides(t *testing.T, fresh func(t *testing.T) func() OverrideSto
 	}
 }
 
-var charge = override.Key{Service: "payments", Route: "charge"}
+var charge = override.Key{Kind: override.Breaker, Service: "payments", Route: "charge"}
 
 func forced(k override.Key, state string) override.Override {
 	return override.Override{Key: k, State: state, Reason: "'; DROP TABLE audit; --", By: "ünï", Since: start, Until: start.Add(10 * time.Minute)}
 }
 
 func entryOf(o override.Override) audit.Entry {
-	return audit.Entry{At: o.Since, By: o.By, Action: "breaker-" + o.State, Subject: o.Subject(), Reason: o.Reason, Until: &o.Until}
+	return audit.Entry{At: o.Since, By: o.By, Action: o.Kind.Action(o.State), Subject: o.Subject(), Reason: o.Reason, Until: &o.Until}
 }
 
 func put(t *testing.T, s OverrideStore, o override.Override) override.Override {
@@ -77,12 +77,12 @@ func noOverrides(t *testing.T, open func() OverrideStore) {
 func overridesAreKept(t *testing.T, open func() OverrideStore) {
 	s := open()
 	put(t, s, forced(charge, override.Open))
-	refund := put(t, s, forced(override.Key{Service: "payments", Route: "refund"}, override.Open))
+	refund := put(t, s, forced(override.Key{Kind: override.Breaker, Service: "payments", Route: "refund"}, override.Open))
 	again := put(t, s, forced(charge, override.Closed))
 	s = open()
 	require.Equal(t, []override.Override{again, refund}, kept(t, s), "one per breaker, over a restart")
 
-	lift := audit.Entry{At: start.Add(time.Minute), By: "ada", Action: override.ActionLifted, Subject: charge.Subject(), Reason: "over"}
+	lift := audit.Entry{At: start.Add(time.Minute), By: "ada", Action: "breaker-reset", Subject: charge.Subject(), Reason: "over"}
 	require.NoError(t, s.DropOverride(t.Context(), charge, lift))
 	s = open()
 	require.Equal(t, []override.Override{refund}, kept(t, s))

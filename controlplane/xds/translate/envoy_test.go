@@ -185,10 +185,21 @@ func TestEnvoy(t *testing.T) {
 		require.Contains(t, g.raw(t, "GET / HTTP/1.1\r\nfoo\r\n\r\n"), "problems/bad-request")
 	})
 	t.Run("grpc callers get a short message", func(t *testing.T) {
-		a := g.do(t, "POST", "payments.local", "/down", map[string]string{"content-type": "application/grpc"})
-		require.Equal(t, 200, a.status)
-		require.Equal(t, "14", a.header.Get("Grpc-Status"))
-		require.Equal(t, "No connection to the service", a.header.Get("Grpc-Message"))
+		for _, media := range []string{"application/grpc", "application/grpc+proto"} {
+			a := g.do(t, "POST", "payments.local", "/down", map[string]string{"content-type": media})
+			require.Equal(t, 200, a.status)
+			require.Equal(t, "14", a.header.Get("Grpc-Status"))
+			require.Equal(t, "No connection to the service", a.header.Get("Grpc-Message"))
+			require.NotEmpty(t, a.header.Get("X-Request-Id"))
+		}
+	})
+	t.Run("gRPC-Web is no gRPC", func(t *testing.T) {
+		for _, media := range []string{"application/grpc-web", "application/grpc-web+proto", "application/grpc;x=y"} {
+			a := g.do(t, "POST", "payments.local", "/down", map[string]string{"content-type": media})
+			require.Equal(t, 503, a.status)
+			require.Equal(t, "application/problem+json", a.header.Get("Content-Type"), media)
+			require.Empty(t, a.header.Get("Grpc-Status"))
+		}
 	})
 	t.Run("an upstream's own problem is passed on", func(t *testing.T) {
 		a := g.do(t, "GET", "payments.local", "/broken", nil)

@@ -172,9 +172,11 @@ func statusFilter(op accesslogv3.ComparisonFilter_Op, status uint32) *accesslogv
 	}}
 }
 
+// grpcCaller is true where Envoy answers as a gRPC service would, which for
+// gRPC-Web it does not.
 func grpcCaller() *accesslogv3.AccessLogFilter {
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{
-		HeaderFilter: &accesslogv3.HeaderFilter{Header: prefixHeader("content-type", "application/grpc")},
+		HeaderFilter: &accesslogv3.HeaderFilter{Header: headerString("content-type", regexMatch(`application/grpc(?:\+.*)?`))},
 	}}
 }
 

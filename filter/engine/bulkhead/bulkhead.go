@@ -65,7 +65,7 @@ type Request struct {
 	Holder
 	Priority uint8
 	WaitNS   int64 // how long it may wait, 0: without limit
-	BudgetNS int64 // how long it may take in all, 0: without limit
+	BudgetNS int64 // how long it may take in all, 0 and MaxInt64: without limit
 	HoldNS   int64 // how long its permit lasts if it never comes back, > 0
 }
 
@@ -80,7 +80,7 @@ const (
 	Late                  // it would have to wait longer than its budget
 )
 
-// Unknown is a time that nobody knows.
+// Unknown is the time that nobody knows for how long a call had its permit.
 const Unknown = -1
 
 // Acquire asks for a permit at now (Unix ns). After Full and Late, the State
@@ -119,7 +119,7 @@ func (s *State) insert(w Waiter) {
 
 // Leave takes back the permit or the place in the queue of h, whichever it
 // has, and serves who waits. held is for how long it had its permit, in ns from
-// its claim, or Unknown. It reports whether there was one.
+// its claim, less than 0 if that is not known. It reports whether there was one.
 func (s *State) Leave(p Params, now int64, h Holder, held int64) bool {
 	found := s.drop(now, h, held)
 	s.Sweep(p, now)

@@ -59,7 +59,7 @@ func (s *State) late(p Params, now int64, r Request) bool {
 	permits, ahead := min(p.Limit, MaxPermits), 0
 	for i := range s.Waiters {
 		w := &s.Waiters[i]
-		if w.Priority >= r.Priority {
+		if w.Priority > r.Priority {
 			break // r is served before it
 		}
 		if w.Deadline == 0 || !s.Pace.outlasts(w.Deadline-now, ahead+1, permits) {

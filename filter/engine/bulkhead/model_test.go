@@ -209,9 +209,9 @@ func TestAgainstAModel(t *testing.T) {
 			teach(&s, m.now, held)
 		}
 		t.Repeat(map[string]func(*rapid.T){
-			"moment": func(t *rapid.T) { m.now += rapid.Int64Range(0, 7e8).Draw(t, "ns") },
-			"wait":   func(t *rapid.T) { m.now += rapid.Int64Range(0, 4).Draw(t, "seconds") * 1e9 },
-			"resize": params,
+			"moment":  func(t *rapid.T) { m.now += rapid.Int64Range(0, 7e8).Draw(t, "ns") },
+			"wait":    func(t *rapid.T) { m.now += rapid.Int64Range(0, 4).Draw(t, "seconds") * 1e9 },
+			"resize":  params,
 			"acquire": acquire,
 			"crowd": func(t *rapid.T) {
 				for range rapid.IntRange(2, 8).Draw(t, "calls") {
@@ -219,11 +219,9 @@ func TestAgainstAModel(t *testing.T) {
 				}
 			},
 			"leave": func(t *rapid.T) {
-				c := some(t)
-				if c == nil {
-					return
+				if c := some(t); c != nil {
+					leave(t, c)
 				}
-				leave(t, c)
 			},
 			"finish": func(t *rapid.T) {
 				if out := m.in(holding); len(out) > 0 {

@@ -14,7 +14,7 @@ INSERT INTO tally (span, start, series, counts, latency)
   SELECT span, start, series, seawall_pack((status << 8) | (outcome << 3) | (degraded << 1) | coarse, n), x''
   FROM counts GROUP BY span, start, series;
 INSERT INTO tally (span, start, series, counts, latency)
-  SELECT span, start, series, x'', seawall_pack(((le_us + 1) << 2) | class, n)
+  SELECT span, start, series, x'', seawall_pack(((le_us + 1) << 8) | class, n)
   FROM latency WHERE true GROUP BY span, start, series
   ON CONFLICT DO UPDATE SET latency = excluded.latency;
 DROP TABLE counts;
