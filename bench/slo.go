@@ -217,8 +217,11 @@ func ingestion(ctx context.Context, path string, rows int, d time.Duration) erro
 		return err
 	}
 	server := &http.Server{Handler: ingest.Handler(), ReadHeaderTimeout: time.Second}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	served := make(chan struct{})
+	go func() {
+		_ = server.Serve(listener) // until it is closed
+		close(served)
+	}()
 	defer func() {
 		_ = server.Close()
 		<-served

@@ -79,7 +79,7 @@ type refusedView struct {
 type rejectionView struct{ Node, Kind, Message string }
 
 type sloView struct {
-	Name, Service, Objective, Window, Attained, Consumed, Budget, ExhaustsIn, State, Tone string
+	Name, Service, Objective, Window, Attained, Consumed, Budget, Downtime, ExhaustsIn, State, Tone string
 	Left                                                                                  int // of the budget, percent, 0 to 100
 	Actions                                                                               string
 }
@@ -305,7 +305,7 @@ func tiles(st Status, breakers []telemetry.Breaker, slos []slo.Status, loaded st
 func viewSLO(s slo.Status) sloView {
 	v := sloView{
 		Name: s.Name, Service: s.Service, Objective: strconv.FormatFloat(s.Objective*100, 'f', -1, 64) + " %", Window: s.Window.String(),
-		Attained: s.AttainedText(), Consumed: s.ConsumedText(), Budget: s.RemainingText(), ExhaustsIn: "-",
+		Attained: s.AttainedText(), Consumed: s.ConsumedText(), Budget: s.RemainingText(), Downtime: s.DowntimeText(), ExhaustsIn: "-",
 		State: string(s.State), Tone: tone(string(s.State)), Left: 100, Actions: strings.Join(s.Actions, ", "),
 	}
 	if s.ExhaustsIn != nil && s.State != slo.Exhausted {

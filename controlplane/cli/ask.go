@@ -223,6 +223,9 @@ func printSLOs(env Env, slos []objective) error {
 					tier.LongRate, tier.Long, tier.ShortRate, tier.Short, tier.Tier, tier.Threshold))
 			}
 		}
+		if len(notes) > 0 || o.State == slo.Exhausted {
+			notes = append(notes, "as a total outage: "+o.DowntimeText()+" left")
+		}
 		if o.ExhaustsIn != nil && *o.ExhaustsIn != "0s" {
 			notes = append(notes, "budget used up in "+*o.ExhaustsIn+" at this rate")
 		}

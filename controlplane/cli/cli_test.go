@@ -72,6 +72,15 @@ func TestUsageErrors(t *testing.T) {
 		"listen without port":          {[]string{"up", "-p", "x", "--listen", "127.0.0.1"}, `--listen "127.0.0.1": not host:port`},
 		"port out of range":            {[]string{"up", "-p", "x", "--xds", "127.0.0.1:70000"}, "0 to 65535"},
 		"two on one address":           {[]string{"up", "-p", "x", "--xds", "127.0.0.1:9902"}, "--xds and --telemetry are both 127.0.0.1:9902"},
+		"xds for everybody":            {[]string{"up", "-p", "x", "--xds", "0.0.0.0:9901"}, "--xds 0.0.0.0:9901 is not a loopback address"},
+		"serve without policies":       {[]string{"serve"}, "-p is required"},
+		"serve for everybody":          {[]string{"serve", "-p", "x", "--telemetry", "10.0.0.1:9902"}, "--telemetry 10.0.0.1:9902 is not a loopback address"},
+		"edge without a name":          {[]string{"edge", "--node-cluster", "c"}, "--node-id is required"},
+		"edge without a cluster":       {[]string{"edge", "--node-id", "i"}, "--node-cluster is required"},
+		"edge of two words":            {[]string{"edge", "--node-id", "a b", "--node-cluster", "c"}, "--node-id is not one word"},
+		"edge far away":                {[]string{"edge", "--node-id", "i", "--node-cluster", "c", "--xds", "xds.example:9901"}, "--xds xds.example:9901 is not a loopback address"},
+		"edge of any port":             {[]string{"edge", "--node-id", "i", "--node-cluster", "c", "--telemetry", "127.0.0.1:0"}, "has no port to connect to"},
+		"edge workers":                 {[]string{"edge", "--node-id", "i", "--node-cluster", "c", "--workers", "999"}, "--workers 999"},
 		"workers":                      {[]string{"up", "-p", "x", "--workers", "-1"}, "--workers -1"},
 		"no data folder":               {[]string{"up", "-p", "x", "--data", ""}, "--data is empty"},
 		"log level":                    {[]string{"up", "-p", "x", "--log-level", "loud"}, "--log-level"},
@@ -194,6 +203,43 @@ func TestUpPassesWhatWasAsked(t *testing.T) {
 	require.Equal(t, "0.1.0-test", got.Version)
 }
 
+func TestServeAndEdgePassWhatWasAsked(t *testing.T) {
+	t.Parallel()
+	var serve cli.ServeOptions
+	var edge cli.EdgeOptions
+	env := func(e *cli.Env) {
+		e.Serve = func(_ context.Context, o cli.ServeOptions) error { serve = o; return nil }
+		e.Edge = func(_ context.Context, o cli.EdgeOptions) error { edge = o; return nil }
+	}
+	require.Zero(t, run(t, env, "serve", "-p", "a", "--xds", "127.0.0.1:1", "--data", "/d").code)
+	require.Equal(t, []string{"a"}, serve.PolicyPaths)
+	require.Equal(t, []string{"127.0.0.1:10000", "127.0.0.1:9900", "127.0.0.1:1", "127.0.0.1:9902", "/d"},
+		[]string{serve.Listen, serve.Admin, serve.XDS, serve.Telemetry, serve.DataDir})
+	require.Zero(t, run(t, env, "edge", "--node-id", "i", "--node-cluster", "c", "--workers", "3").code)
+	require.Equal(t, []string{"127.0.0.1:9901", "127.0.0.1:9902", "i", "c", ".seawall-edge"},
+		[]string{edge.XDS, edge.Telemetry, edge.NodeID, edge.NodeCluster, edge.DataDir})
+	require.Equal(t, 3, edge.Workers)
+	require.NotNil(t, edge.Log)
+}
+
+// TestWaitingForTheGate: it asks again while the answer is no, and while nobody
+// answers, and is through as soon as it may be.
+func TestWaitingForTheGate(t *testing.T) {
+	t.Parallel()
+	src := apitest.Incident()
+	src.OpenAfter = 2
+	srv := serveAPI(t, src, true)
+	r := run(t, nil, "can-deploy", "payments", "--wait", "1m", "--admin", srv)
+	require.Zero(t, r.code, r.stderr)
+	require.Equal(t, "payments: allow (decision decision-1)\n", r.stdout)
+	require.EqualValues(t, 2, src.Asked.Load())
+
+	src.OpenAfter = 0
+	r = run(t, nil, "can-deploy", "payments", "--wait", "100ms", "--admin", srv)
+	require.Equal(t, cli.ExitDeny, r.code)
+	require.Contains(t, r.stdout, "payments: deny")
+}
+
 func TestDemoPassesWhatWasAsked(t *testing.T) {
 	t.Parallel()
 	for _, tty := range []bool{true, false} {
@@ -211,7 +257,7 @@ func TestDemoPassesWhatWasAsked(t *testing.T) {
 
 func TestPartsThatAreNotBuiltInSaySo(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"up", "-p", "x"}, {"demo"}, {"render", "envoy", "x"}} {
+	for _, args := range [][]string{{"up", "-p", "x"}, {"demo"}, {"serve", "-p", "x"}, {"edge", "--node-id", "i", "--node-cluster", "c"}, {"render", "envoy", "x"}} {
 		r := run(t, nil, args...)
 		require.Equal(t, cli.ExitFindings, r.code)
 		requireTidy(t, r.stderr)
@@ -266,7 +312,7 @@ func TestUnreachableControlPlane(t *testing.T) {
 	require.NoError(t, err)
 	addr := ln.Addr().String()
 	require.NoError(t, ln.Close())
-	for _, command := range []string{"status", "nodes", "breakers", "traffic", "slo"} {
+	for _, command := range []string{"status", "nodes", "breakers", "traffic", "slo", "deployments"} {
 		r := run(t, nil, command, "--admin", addr)
 		require.Equal(t, cli.ExitUnreachable, r.code)
 		require.Equal(t, "seawall: no control plane at "+addr+": connection refused\n  hint: start one with `seawall up -p policies/`, or name another with --admin\n", r.stderr)

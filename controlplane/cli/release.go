@@ -104,7 +104,8 @@ unknown whatever it says.`,
 // askGate asks until the answer is allow, or longest is over. A control plane
 // that cannot be reached may come back until then.
 func askGate(ctx context.Context, c *client, service string, q url.Values, longest time.Duration) (json.RawMessage, api.Release, error) {
-	end := time.Now().Add(longest)
+	waiting, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
 	for {
 		var answer api.Release
 		raw, err := c.get(ctx, "/can-deploy/"+url.PathEscape(service), q)
@@ -113,13 +114,16 @@ func askGate(ctx context.Context, c *client, service string, q url.Values, longe
 		}
 		var own *Error
 		passing := err == nil && answer.Decision != gate.Allow && !hopeless(answer) || errors.As(err, &own) && own.Code == ExitUnreachable
-		if !passing || time.Until(end) <= 0 {
+		if !passing {
 			return raw, answer, err
 		}
 		select {
-		case <-ctx.Done():
-			return nil, answer, ctx.Err()
-		case <-time.After(min(askAgain, time.Until(end))):
+		case <-waiting.Done():
+			if ctx.Err() != nil {
+				err = ctx.Err()
+			}
+			return raw, answer, err
+		case <-time.After(askAgain):
 		}
 	}
 }
@@ -210,6 +214,7 @@ func newPostmortems(env Env) *cobra.Command {
 	cmd := newList(env, "postmortems", "Show the post-mortems that budget policies have opened, or close one", "/postmortems",
 		"no post-mortem is open",
 		serviceQuery, printPostmortems)
+	cmd.GroupID = "" // it is below slo
 	cmd.AddCommand(lift(env, &cobra.Command{
 		Use: "close SLO --reason R", Short: "Close a post-mortem; the reason says where it can be read",
 	}, postmortemTarget, "has no open post-mortem any more"))

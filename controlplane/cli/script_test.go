@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 func serveAPI(t testing.TB, src api.Source, ready bool) string {
 	t.Helper()
 	overrides, log := apitest.Overrides(t.Context(), apitest.Now, src.Breakers)
+	if s, ok := src.(*apitest.Source); ok {
+		s.Log = log
+	}
 	srv, err := api.New(api.Config{Source: src, Overrides: overrides, Postmortems: apitest.Postmortems(t.Context(), apitest.Now, log, src), Audit: log, Ready: func() bool { return ready }, Log: slog.New(slog.DiscardHandler), Now: apitest.Now})
 	require.NoError(t, err)
 	http := httptest.NewServer(srv.Handler())
@@ -43,16 +46,19 @@ func serveAPI(t testing.TB, src api.Source, ready bool) string {
 }
 
 // TestScripts runs testdata/script/*.txtar. $INCIDENT and $FRESH are control
-// planes in trouble and just started.
+// planes in trouble and just started, $RELEASES is one in trouble whose audit log
+// is the script's alone.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	incident, fresh := serveAPI(t, apitest.Incident(), true), serveAPI(t, &apitest.Source{}, false)
+	releases := serveAPI(t, apitest.Incident(), true)
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
 		UpdateScripts: os.Getenv("UPDATE") != "",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("INCIDENT", incident)
 			env.Setenv("FRESH", fresh)
+			env.Setenv("RELEASES", releases)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -208,10 +208,36 @@ func TestModesOfGuards(t *testing.T) {
 		require.Equal(t, on, len(plan.Pools) > 0)
 		for _, r := range plan.Routes {
 			if !on {
-				require.Equal(t, contract.Route{Name: r.Name, Service: r.Service, Route: r.Route, Priority: r.Priority, GRPC: r.GRPC}, r)
+				require.Equal(t, contract.Route{Name: r.Name, Service: r.Service, Route: r.Route, Priority: r.Priority, GRPC: r.GRPC, Stream: r.Stream}, r)
 			}
 		}
 	}
+}
+
+// TestBodyTimeout: Envoy has one limit for a request to come in, so it is the
+// longest that a route asks for, and validation warns where that is another.
+func TestBodyTimeout(t *testing.T) {
+	cases := map[string]struct {
+		routes string
+		want   time.Duration
+	}{
+		"no word of it":            {"[{name: a}]", 5 * time.Minute},
+		"the only one":             {"[{name: a, timeout: {body: 3s}}]", 3 * time.Second},
+		"the longest":              {"[{name: a, match: {path: {prefix: /a}}, timeout: {body: 3s}}, {name: b, timeout: {body: 8s}}]", 8 * time.Second},
+		"another says nothing":     {"[{name: a, match: {path: {prefix: /a}}, timeout: {body: 3s}}, {name: b}]", 5 * time.Minute},
+		"a stream":                 {"[{name: a, match: {path: {prefix: /a}}, timeout: {body: 3s}}, {name: b, timeout: {request: 0s}}]", 0},
+		"a stream with a short in": {"[{name: a, timeout: {request: 0s, body: 3s}}]", 3 * time.Second},
+		"longer than the default":  {"[{name: a, match: {path: {prefix: /a}}, timeout: {body: 1h}}, {name: b}]", time.Hour},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			service, _, _ := strings.Cut(shop, "  routes:")
+			e := edgeOf(t, service+"  routes: "+c.routes+"\n")
+			require.Equal(t, int64(c.want), e.HTTP.RequestTimeoutNS)
+		})
+	}
+	bare, _, _ := strings.Cut(shop, "---")
+	require.Equal(t, int64(5*time.Minute), edgeOf(t, bare).HTTP.RequestTimeoutNS, "a service without a policy")
 }
 
 func TestProbeExpiry(t *testing.T) {

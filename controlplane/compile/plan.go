@@ -84,7 +84,7 @@ func planRoutes(s served, opt Options) ([]contract.Route, error) {
 	for i := range s.policy.Spec.Routes {
 		r := &s.policy.Spec.Routes[i]
 		route := contract.Route{
-			Name: s.name() + "/" + r.Name, Service: s.name(), Route: r.Name, Priority: r.Priority, GRPC: grpc,
+			Name: s.name() + "/" + r.Name, Service: s.name(), Route: r.Name, Priority: r.Priority, GRPC: grpc, Stream: r.Timeout.Request == 0,
 		}
 		if s.guarded() {
 			breaker, err := compileBreaker(r)

@@ -1,6 +1,7 @@
 package slo
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -63,6 +64,26 @@ type Burn struct {
 	LongRate  float64 `json:"longRate"`  // 0 without requests
 	ShortRate float64 `json:"shortRate"` // 0 without requests
 	Firing    bool    `json:"firing"`
+
+	LongTotal  uint64 `json:"longTotal"`
+	LongBad    uint64 `json:"longBad"`
+	ShortTotal uint64 `json:"shortTotal"`
+	ShortBad   uint64 `json:"shortBad"`
+}
+
+// Fires reports whether a tier of s fires as it is, or with its threshold
+// lowered to so many percent, but not below a burn of 1, at which a budget just
+// lasts. A lower threshold asks for more requests.
+func (s Status) Fires(b Burn, percent uint64) bool {
+	ppm := max(1, uint64(math.Round((1-s.Objective)*PPM)))
+	tenths := max(10, uint64(math.Round(b.Threshold*10))*percent/100)
+	return b.Firing || fires(Counts{Total: b.LongTotal, Bad: b.LongBad}, Counts{Total: b.ShortTotal, Bad: b.ShortBad}, tenths, ppm)
+}
+
+func fires(long, short Counts, tenths, ppm uint64) bool {
+	// total ≥ 1 ÷ (threshold × budget): below, a single bad request exceeds it.
+	enough := long.Bad >= minBadToFire && !less(long.Total, tenths*ppm, 10, PPM)
+	return enough && exceeds(long.Bad, long.Total, tenths, ppm) && exceeds(short.Bad, short.Total, tenths, ppm)
 }
 
 // Freshness says when telemetry was last heard of.
@@ -117,8 +138,6 @@ func Evaluate(o Objective, counts func(fromMinute, toMinute int64) Counts, now t
 func (o Objective) burn(t tier, long, short Counts) Burn {
 	ppm := o.divisorPPM()
 	longMinutes, shortMinutes := t.scaled(o.Window)
-	// total ≥ 1 ÷ (threshold × budget): below, a single bad request exceeds it.
-	enough := long.Bad >= minBadToFire && !less(long.Total, t.tenths*ppm, 10, PPM)
 	return Burn{
 		Tier:      t.name,
 		Long:      Span(time.Duration(longMinutes) * time.Minute),
@@ -126,8 +145,8 @@ func (o Objective) burn(t tier, long, short Counts) Burn {
 		Threshold: float64(t.tenths) / 10,
 		LongRate:  rate(long, ppm),
 		ShortRate: rate(short, ppm),
-		Firing: enough && exceeds(long.Bad, long.Total, t.tenths, ppm) &&
-			exceeds(short.Bad, short.Total, t.tenths, ppm),
+		Firing:    fires(long, short, t.tenths, ppm),
+		LongTotal: long.Total, LongBad: long.Bad, ShortTotal: short.Total, ShortBad: short.Bad,
 	}
 }
 

@@ -194,7 +194,8 @@ func TestJSON(t *testing.T) {
 	require.JSONEq(t, `{
 		"name": "payments-availability", "service": "payments", "objective": 0.999, "window": "30d", "total": 0, "bad": 0,
 		"attained": null, "budget": {"allowed": 0, "remaining": 0, "consumed": null, "allowedMinutes": 43.2, "remainingMinutes": null},
-		"burn": [{"tier": "fast", "long": "1h", "short": "5m", "threshold": 14.4, "longRate": 0, "shortRate": 0, "firing": false}],
+		"burn": [{"tier": "fast", "long": "1h", "short": "5m", "threshold": 14.4, "longRate": 0, "shortRate": 0, "firing": false,
+			"longTotal": 0, "longBad": 0, "shortTotal": 0, "shortBad": 0}],
 		"exhaustsIn": null, "state": "insufficient-data", "actions": [], "degraded": 0, "aborted": 0, "injected": 0, "synthetic": 0
 	}`, string(text))
 	var back Status
@@ -247,6 +248,8 @@ func TestEvaluateAgainstExactArithmetic(t *testing.T) {
 			volume.Mul(volume, threshold).Mul(volume, budget)
 			want := burn(long).Cmp(threshold) > 0 && burn(short).Cmp(threshold) > 0 && long.Bad >= 3 && volume.Cmp(big.NewRat(1, 1)) >= 0
 			require.Equal(rt, want, b.Firing, b.Tier)
+			require.Equal(rt, want, s.Fires(b, 100), b.Tier)
+			require.True(rt, !want || s.Fires(b, 50), "a lower threshold does not silence")
 		}
 		if all.Total == 0 {
 			require.Nil(rt, s.Attained)
@@ -305,4 +308,22 @@ func TestUnreachable(t *testing.T) {
 		}
 		require.Equal(t, tc.never, never, name)
 	}
+}
+
+func TestFiresWithALowerThreshold(t *testing.T) {
+	// 8 times too fast, over all windows.
+	s := Evaluate(monthly(), func(int64, int64) Counts { return Counts{Total: 1000, Bad: 8} }, noon, fresh)
+	fast := s.Burn[0]
+	require.False(t, s.Fires(fast, 100))
+	require.True(t, s.Fires(fast, 50))
+	// 0.8: half of the chronic threshold, but within the budget.
+	s = Evaluate(monthly(), func(int64, int64) Counts { return Counts{Total: 10_000, Bad: 8} }, noon, fresh)
+	require.False(t, s.Fires(s.Burn[3], 50))
+	// What fires as it is does so with a lower threshold, which asks for more requests.
+	s = Evaluate(monthly(), func(int64, int64) Counts { return Counts{Total: 70, Bad: 3} }, noon, fresh)
+	require.True(t, s.Burn[0].Firing)
+	require.True(t, s.Fires(s.Burn[0], 50))
+	// Two bad requests are no burn at any threshold.
+	s = Evaluate(monthly(), func(int64, int64) Counts { return Counts{Total: 200, Bad: 2} }, noon, fresh)
+	require.False(t, s.Fires(s.Burn[0], 50))
 }

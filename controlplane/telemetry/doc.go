@@ -9,6 +9,10 @@
 // the filter drops it; whatever may pass later is answered 503, and the filter
 // keeps it.
 //
+// A batch that cannot be true is refused (guard.go), and rows of routes that no
+// policy has are left out. What every objective counted in stretches that are
+// over is remembered (ledger.go), so that questions cost what has changed.
+//
 // Counts live in the Store (an interface here; implementations are in
 // controlplane/store). Breaker states and events live in memory: every batch
 // repeats the former, and the latter are a bounded ring.

@@ -31,7 +31,7 @@ type Pool struct {
 	Limit    uint32  `json:"limit"`         // permits in all; 0: gone from the policy, calls still run
 	Granted  uint64  `json:"granted"`       // since the Envoy started, at once or after waiting
 	Full     uint64  `json:"full"`          // since the Envoy started, refused at once
-	TimedOut uint64  `json:"timedOut"`      // since the Envoy started, refused after waiting
+	TimedOut uint64  `json:"timedOut"`      // since the Envoy started, refused after waiting or instead of it
 	MaxWait  float64 `json:"longestWaitMs"` // the longest wait that ended within the last half to whole minute, ms
 }
 

@@ -95,7 +95,7 @@ type PoolState struct {
 	Limit     uint32 `json:"limit"`     // 0: gone from the plan
 	Granted   uint64 `json:"granted"`   // cumulative, at once or after waiting
 	Full      uint64 `json:"full"`      // cumulative, refused: no place in the queue
-	TimedOut  uint64 `json:"timedOut"`  // cumulative, refused: waited too long
+	TimedOut  uint64 `json:"timedOut"`  // cumulative, refused: waited too long, or would have had to
 	MaxWaitNS int64  `json:"maxWaitNs"` // the longest wait that ended since the last batch
 }
 

@@ -55,6 +55,7 @@ func TestParsePlanReadsWhatEncodingJSONWrites(t *testing.T) {
 			route := contract.Route{Name: "s/" + name, Service: "s", Route: name}
 			route.Priority = rapid.SampledFrom([]string{"critical", "high", "medium", "low"}).Draw(t, "priority")
 			route.GRPC = rapid.Bool().Draw(t, "grpc")
+			route.Stream = rapid.Bool().Draw(t, "stream")
 			route.Retired = rapid.Bool().Draw(t, "retired")
 			route.TimeoutNS = rapid.Int64Range(0, 1e15).Draw(t, "timeout")
 			route.DeadlineHeader = rapid.SampledFrom([]string{"", "x-deadline-ms", "a_b.c9"}).Draw(t, "header")

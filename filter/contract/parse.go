@@ -301,6 +301,8 @@ func (p *planParser) route() Route {
 				b := p.breaker()
 				r.Breaker = &b
 			}
+		case "stream":
+			r.Stream = p.r.Bool()
 		case "grpc":
 			r.GRPC = p.r.Bool()
 		case "retired":

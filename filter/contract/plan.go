@@ -51,6 +51,7 @@ type Route struct {
 	Priority string   `json:"priority"`          // default class
 	Breaker  *Breaker `json:"breaker,omitempty"` // nil: none
 	GRPC     bool     `json:"grpc,omitempty"`    // the service speaks gRPC: outcomes follow grpc-status
+	Stream   bool     `json:"stream,omitempty"`  // a request may last as long as it likes: it has no latency, and is no slow call
 	Retired  bool     `json:"retired,omitempty"` // gone from RDS, kept for one generation for requests in flight
 
 	Pool           string `json:"pool,omitempty"`           // name of a Pool of its service, "": none

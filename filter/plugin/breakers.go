@@ -164,7 +164,7 @@ func (vm *VM) settle(c *cell, s *stream, r engine.Result, now int64) {
 		}
 		ticket.Breaker.Gen = c.state.Breaker.Gen
 	}
-	if c.slowNS > 0 && !s.upgraded && r.Breaker.Verdict != breaker.Neutral {
+	if c.slowNS > 0 && !s.endless && r.Breaker.Verdict != breaker.Neutral {
 		r.Breaker.Slow = vm.tookLong(c.slowNS, s, now)
 	}
 	if vm.epoch.read(c.shard) != c.epoch {

@@ -214,10 +214,29 @@ func TestAnUpgradeIsNoSlowCall(t *testing.T) {
 	w := newProxy(t).worker(ratePlan())
 	for range 3 {
 		id, _ := w.start("pay/charge", nil)
-		w.now += 3600 * sec
+		w.now += 2 * sec
 		w.end(id, "pay/charge", answer{code: 101, flags: flagConnectionTermination, details: "upstream_reset_after_response_started{connection_termination}"})
 	}
 	require.True(t, w.request("pay/charge", status(200)))
+}
+
+// So does a stream, for which timeout.request is 0.
+func TestAStreamHasNoLatency(t *testing.T) {
+	t.Parallel()
+	for _, stream := range []bool{false, true} {
+		plan := ratePlan()
+		plan.Routes[0].Stream = stream
+		w := newProxy(t).worker(plan)
+		for range 3 {
+			id, _ := w.start("pay/charge", nil)
+			w.now += 2 * sec
+			w.end(id, "pay/charge", status(200))
+		}
+		rows := w.batch().Rows
+		require.Len(t, rows, 1)
+		require.Equal(t, stream, len(rows[0].Good) == 0)
+		require.Equal(t, stream, w.request("pay/charge", status(200)), "its breaker is closed")
+	}
 }
 
 func TestARecordOfNonsenseStartsAnewWithAnEvent(t *testing.T) {

@@ -36,6 +36,7 @@ type route struct {
 	service, name string // name is "" for a known host without a matching route
 	priority      contract.Priority
 	grpc          bool
+	stream        bool // its requests last as long as they like
 	unknown       bool
 	cell          *cell  // nil: no breaker
 	exact         bool   // its breaker tells good answers apart by their status
@@ -75,7 +76,7 @@ func (vm *VM) install(p *contract.Plan) {
 	list := make([]*cell, 0, len(p.Routes))
 	for i := range p.Routes {
 		from := &p.Routes[i]
-		r := &route{full: from.Name, service: from.Service, name: from.Route, grpc: from.GRPC, tally: vm.tallyOf(from.Name, from.Service, from.Route)}
+		r := &route{full: from.Name, service: from.Service, name: from.Route, grpc: from.GRPC, stream: from.Stream, tally: vm.tallyOf(from.Name, from.Service, from.Route)}
 		r.priority, _ = contract.ParsePriority(from.Priority)
 		r.pool, r.timeout, r.deadlineHeader = vm.poolOf(from.Service, from.Pool), from.TimeoutNS, from.DeadlineHeader
 		r.keyHeader, r.retries, r.faults = from.KeyHeader, from.Retries > 0, faultsOf(from.Faults)

@@ -151,8 +151,8 @@ func (vm *VM) onPool(p *pool, now int64, step func() bool) bool {
 	return false
 }
 
-// attend notes that now is later than the last time, if not by more than it
-// can be.
+// attend notes the time. Where it is before the last, or long after it, no call
+// that is out can be measured.
 func (p *pool) attend(now int64) {
 	if gap := now - p.attended; gap < 0 || gap > leapNS {
 		p.steady = now

@@ -12,7 +12,7 @@ type stream struct {
 	ticketed bool // ticket holds, else the stream belongs to what its VM knew at seq
 	routed   bool // route is known, nil: the name is empty
 	trailed  bool // grpc holds
-	upgraded bool // to another protocol: how long that lasted says nothing
+	endless  bool // it might have gone on: how long it lasted says nothing
 	grpc     int64
 	route    *route
 	seq      uint64 // number of its admission in this VM

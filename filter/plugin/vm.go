@@ -306,10 +306,11 @@ func (vm *VM) StreamDone(id uint32) {
 			e := vm.ending(&s, r)
 			outcome, upstream = classify(e)
 			status = uint16(e.code)
-			if e.code == 101 {
-				duration, s.upgraded = -1, true // it has no latency
-			}
+			s.endless = e.code == 101
 		}
+	}
+	if s.endless = s.endless || r.stream; s.endless {
+		duration = -1 // it has no latency
 	}
 	if r.name == "" && outcome == contract.OK {
 		outcome, status = contract.ClientError, 404 // no route: over gRPC, Envoy's answer looks like a good one

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -32,7 +33,7 @@ func TestEachTryCounts(t *testing.T) {
 			}
 			u := startUp(t, upConfig{workers: workers, policy: shop{
 				endpoints: []string{service.Addr()}, budget: "{percent: 100%, minConcurrency: 100}",
-				routes: []route{loop("down", 3), loop("broken", 3), loop("slow", 3), loop("glitch", 3), loop("spread", 5), loop("patient", 9)},
+				routes: []route{loop("down", 3), loop("broken", 3), loop("slow", 3), loop("glitch", 3), loop("spread", 5), loop("patient", 9), loop("left", 1)},
 			}.yaml()})
 			c := newCaller(t, u.listen).fresh()
 
@@ -91,8 +92,19 @@ func TestEachTryCounts(t *testing.T) {
 				require.EqualValues(t, 1, service.Calls("/patient"))
 				require.Less(t, time.Since(began), 3*time.Second)
 			})
+			t.Run("a client that leaves is no failure", func(t *testing.T) {
+				service.Set("/left", upstream.Behaviour{Hang: true})
+				for range 5 {
+					ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+					_, err := c.do(ctx, "/left", nil)
+					cancel()
+					require.Error(t, err)
+				}
+				service.Set("/left", upstream.Behaviour{})
+				require.Equal(t, http.StatusOK, c.call(t, "/left").status)
+			})
 			eventually(t, soon, func() (bool, string) {
-				got, want := u.attempts(), map[string]int{"down": 3, "broken": 3, "slow": 3, "glitch": 11, "spread": 79, "patient": 1}
+				got, want := u.attempts(), map[string]int{"down": 3, "broken": 3, "slow": 3, "glitch": 11, "spread": 79, "patient": 1, "left": 6}
 				return fmt.Sprint(got) == fmt.Sprint(want), fmt.Sprintf("attempts are %v, not %v", got, want)
 			})
 		})

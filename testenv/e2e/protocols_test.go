@@ -20,7 +20,8 @@ import (
 )
 
 // Each protocol on either side of the edge: an answer, a refusal of the
-// filter's, a reply of Envoy's, and a stream that is not held back.
+// filter's, a reply of Envoy's, and a stream that is not held back, nor counted
+// as slow.
 func TestProtocols(t *testing.T) {
 	t.Parallel()
 	service := newUpstream(t)
@@ -35,7 +36,7 @@ func TestProtocols(t *testing.T) {
 		}
 		docs.WriteString(anotherService(protocol, endpointsAt(service.Addr())+", protocol: "+protocol, "routes: ["+routes+"]"))
 		docs.WriteString(anotherService("drip-"+protocol, endpointsAt(drip.addr())+", protocol: "+protocol,
-			"wrapUpstreamErrors: true, routes: [{name: drip, timeout: {request: 0}, breaker: {}}]"))
+			"wrapUpstreamErrors: true, routes: [{name: drip, timeout: {request: 0}, breaker: {slowCalls: {threshold: 1ms, percent: 50%, minRequests: 1}}}]"))
 	}
 	u := startUp(t, upConfig{workers: 2, policy: shop{endpoints: []string{service.Addr()}, routes: []route{{name: "fine"}}}.yaml() + docs.String()})
 	want := tally{}
@@ -152,7 +153,7 @@ func TestWebSocket(t *testing.T) {
 	u := startUp(t, upConfig{workers: 2, policy: shop{endpoints: []string{server.Listener.Addr().String()},
 		pools: "{chats: {maxConcurrency: 1, maxQueue: 0}}",
 		routes: []route{
-			{name: "chat", timeout: "0, idle: 10m", more: "upgrades: [websocket]\npool: chats\nbreaker: {}"},
+			{name: "chat", timeout: "0, idle: 10m", more: "upgrades: [websocket]\npool: chats\nbreaker: {slowCalls: {threshold: 1ms, percent: 50%, minRequests: 1}}"},
 			{name: "free", timeout: "0, idle: 10m", more: "upgrades: [websocket]"},
 			{name: "closed"},
 		},

@@ -45,6 +45,7 @@ func TestRetries(t *testing.T) {
 		{name: "told", timeout: "5s, deadlineHeader: " + headerPatience, more: "retry: {attempts: 3, backoff: {base: 200ms, max: 200ms}}"},
 		{name: "once", more: "breaker: {}"},
 	}, extra: anotherService("pair", endpointsOf(service.Addr(), spare.Addr()), "routes: [{name: all, retry: {attempts: 2, backoff: {base: 10ms}}}]") +
+		anotherService("rpc", endpointsOf(service.Addr())+", protocol: grpc", "routes: [{name: rpc, timeout: {request: 5s}, retry: {attempts: 3, backoff: {base: 200ms, max: 200ms}, idempotency: {generate: true}}}]") +
 		anotherService("half", endpointsOf(dead.Addr().String(), spare.Addr()), "routes: [{name: all, retry: {backoff: {base: 10ms}}}]") +
 		anotherService("miser", endpointsOf(service.Addr()), "retryBudget: {percent: 0%, minConcurrency: 0}, routes: [{name: all, retry: {backoff: {base: 10ms}}}]")}.yaml()})
 
@@ -165,6 +166,39 @@ func TestRetries(t *testing.T) {
 					require.InDelta(t, c.first, left, 20)
 				default:
 					require.Less(t, left, before-250, "%s: try %d", name, i+1)
+				}
+				before = left
+			}
+		}
+	})
+
+	t.Run("over gRPC, too", func(t *testing.T) {
+		service.Set("/rpc", upstream.Behaviour{Status: 503, Latency: 300 * time.Millisecond})
+		for name, c := range map[string]struct {
+			path, timeout string
+			first         int
+		}{"of the policy's time": {"/rpc/policy", "", 5000}, "of the caller's": {"/rpc/caller", "3S", 3000}} {
+			caller := newCaller(t, u.listen)
+			caller.host = "rpc.local"
+			header := http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}
+			if c.timeout != "" {
+				header.Set("grpc-timeout", c.timeout)
+			}
+			_, err := caller.try(c.path, header)
+			require.NoError(t, err)
+			tries := recorded(service, c.path)
+			require.Len(t, tries, 3)
+			before := 0
+			for i, r := range tries {
+				value, milliseconds := strings.CutSuffix(r.Headers.Get("grpc-timeout"), "m")
+				require.True(t, milliseconds, "%s: try %d: %v", name, i+1, r.Headers)
+				left, err := strconv.Atoi(value)
+				require.NoError(t, err)
+				require.Equal(t, r.Headers.Get(headerLeft), value)
+				if i == 0 {
+					require.InDelta(t, c.first, left, 20)
+				} else {
+					require.Less(t, left, before-250)
 				}
 				before = left
 			}

@@ -1,3 +1,3 @@
-// Package storetest is what every telemetry.Store must pass: one suite for all
+// Package storetest is what every store must pass: one suite per need for all
 // implementations, so that they cannot drift apart.
 package storetest

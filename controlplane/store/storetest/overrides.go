@@ -79,19 +79,20 @@ func overridesAreKept(t *testing.T, open func() OverrideStore) {
 	put(t, s, forced(charge, override.Open))
 	refund := put(t, s, forced(override.Key{Kind: override.Breaker, Service: "payments", Route: "refund"}, override.Open))
 	again := put(t, s, forced(charge, override.Closed))
+	gate := put(t, s, forced(override.Key{Kind: override.Release, Service: "payments"}, override.Deny))
 	s = open()
-	require.Equal(t, []override.Override{again, refund}, kept(t, s), "one per breaker, over a restart")
+	require.Equal(t, []override.Override{again, refund, gate}, kept(t, s), "one per breaker and gate, over a restart")
 
 	lift := audit.Entry{At: start.Add(time.Minute), By: "ada", Action: "breaker-reset", Subject: charge.Subject(), Reason: "over"}
 	require.NoError(t, s.DropOverride(t.Context(), charge, lift))
 	s = open()
-	require.Equal(t, []override.Override{refund}, kept(t, s))
+	require.Equal(t, []override.Override{refund, gate}, kept(t, s))
 	entries, err := s.Audit(t.Context(), 0, 10)
 	require.NoError(t, err)
-	require.Len(t, entries, 4)
+	require.Len(t, entries, 5)
 	lift.ID = entries[0].ID
 	require.Equal(t, lift, entries[0], "newest first, and without an end it has none")
-	last := entryOf(again)
+	last := entryOf(gate)
 	last.ID = entries[1].ID
 	require.Equal(t, last, entries[1])
 }

@@ -38,6 +38,7 @@ var (
 	uid       string   // of this VM
 	metrics   = map[string]uint32{}
 	stopBody  = map[uint32]bool{}
+	tries     = map[uint32]try{}    // streams of the upstream chain
 	onDeletes = map[uint32]string{} // what to run when a stream is over
 )
 
@@ -76,7 +77,12 @@ func allocate(size uint32) *byte {
 func id(n uint32) string { return strconv.Itoa(int(n)) }
 
 //go:wasmexport proxy_on_context_create
-func onContextCreate(ctx, parent uint32) { note("create " + id(ctx) + "/" + id(parent)) }
+func onContextCreate(ctx, parent uint32) {
+	note("create " + id(ctx) + "/" + id(parent))
+	if config[parent] == attempt {
+		tries[ctx] = try{}
+	}
+}
 
 //go:wasmexport proxy_on_vm_start
 func onVMStart(ctx, size uint32) uint32 {
@@ -111,6 +117,9 @@ func onConfigure(ctx, size uint32) uint32 {
 //go:wasmexport proxy_on_request_headers
 func onRequestHeaders(ctx, n, eos uint32) uint32 {
 	pinned = nil
+	if _, ok := tries[ctx]; ok {
+		return onTry(ctx)
+	}
 	cmd, _ := header(0, "x-cmd")
 	if later, st := header(0, "x-cmd-delete"); st == "ok" {
 		onDeletes[ctx] = later
@@ -138,6 +147,35 @@ func onRequestHeaders(ctx, n, eos uint32) uint32 {
 	return action
 }
 
+// attempt is the configuration of the plugin in the upstream chain.
+const attempt = "attempt"
+
+// try is what its request has told a stream of the upstream chain to do later.
+type try struct{ answer, end string }
+
+// onTry runs the commands of header x-try.
+func onTry(ctx uint32) (action uint32) {
+	cmd, _ := header(0, "x-try")
+	answer, _ := header(0, "x-try-answer")
+	end, _ := header(0, "x-try-end")
+	tries[ctx] = try{answer, end}
+	var out []string
+	for _, line := range strings.Split(cmd, ";") {
+		switch line = strings.TrimSpace(line); line {
+		case "":
+		case "pause":
+			action = 1
+			held = append(held, ctx)
+		default:
+			out = append(out, run(ctx, line))
+		}
+	}
+	if len(out) > 0 {
+		changeHeader("replace", 0, "x-try-out", strings.Join(out, " | "))
+	}
+	return action
+}
+
 //go:wasmexport proxy_on_request_body
 func onRequestBody(ctx, n, eos uint32) uint32 {
 	pinned = nil
@@ -151,6 +189,9 @@ func onRequestBody(ctx, n, eos uint32) uint32 {
 //go:wasmexport proxy_on_response_headers
 func onResponseHeaders(ctx, n, eos uint32) uint32 {
 	cmd, _ := header(2, "x-cmd-response")
+	if t, ok := tries[ctx]; ok {
+		cmd = t.answer
+	}
 	for _, line := range strings.Split(cmd, ";") {
 		if line = strings.TrimSpace(line); line != "" {
 			changeHeader("add", 2, "x-out", run(ctx, line))
@@ -190,6 +231,12 @@ func onDone(ctx uint32) uint32 {
 //go:wasmexport proxy_on_delete
 func onDelete(ctx uint32) {
 	note("delete " + id(ctx))
+	if t, ok := tries[ctx]; ok {
+		if t.end != "" {
+			note("end " + id(ctx) + " " + run(ctx, t.end))
+		}
+		delete(tries, ctx)
+	}
 	for _, line := range strings.Split(onDeletes[ctx], ";") {
 		if line = strings.TrimSpace(line); line != "" {
 			logText(2, "delete: "+run(ctx, line))
