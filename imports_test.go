@@ -83,6 +83,14 @@ var rules = []rule{
 		why: "overrides are kept and ended here; app stores them and puts them into force",
 	},
 	{
+		from: "controlplane/budget", never: []string{"controlplane/store/...", "controlplane/compile", "controlplane/xds/...", "controlplane/api", "modernc.org/..."},
+		why: "what is in force follows from objectives and their status alone; app stores it",
+	},
+	{
+		from: "controlplane/gate", never: []string{"controlplane/store/...", "controlplane/budget", "controlplane/override", "controlplane/telemetry", "controlplane/api", "modernc.org/..."},
+		why: "the release gate decides on facts that it is given",
+	},
+	{
 		from: "controlplane/audit", never: []string{modulePath + "/..."}, except: []string{"controlplane/audit"},
 		why: "whatever can be changed by hand writes to the audit log, so it is a leaf",
 	},

@@ -27,6 +27,17 @@ const wasmFilter = `
                   configuration: {"@type": type.googleapis.com/google.protobuf.StringValue, value: "%s"}
                   code: {local: {filename: %s}}`
 
+// attemptChain is a cluster's chain with the filter in its attempt role, in the
+// VM of the listener's.
+const attemptChain = `
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http_protocol_options: {}}
+        http_filters:%s
+          - name: envoy.filters.http.upstream_codec
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec}`
+
 const edgeConfig = `
 node: {id: bench, cluster: bench}
 static_resources:

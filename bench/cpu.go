@@ -29,6 +29,7 @@ type variant struct {
 	plan    string // hash of the filter's plan, "": no filter of ours
 	// deadline: the router hands on what is left of the time.
 	deadline bool
+	upstream string // of the cluster, as YAML
 }
 
 // cpu prints the CPU time per request of Envoy with the filter as a ratio to
@@ -44,6 +45,7 @@ func cpu(ctx context.Context, e effort) error {
 	variants := []variant{{name: "bare"}, {name: "admission_control + fault", filters: nativePair}}
 	for _, g := range []guards{
 		{}, {breaker: true}, {rate: true}, {deadline: true}, {pool: true}, {breaker: true, deadline: true}, {breaker: true, deadline: true, pool: true},
+		{breaker: true, keys: true}, {breaker: true, attempts: true},
 	} {
 		v, err := lab.seawall(g)
 		if err != nil {

@@ -130,14 +130,14 @@ func (s *sink) ran(plan string) bool {
 }
 
 // guards are what the route under load has, besides its SLI.
-type guards struct{ breaker, rate, deadline, pool bool }
+type guards struct{ breaker, rate, deadline, pool, keys, attempts bool }
 
 func (g guards) String() string {
 	words := []string{"SLI"}
 	for _, w := range []struct {
 		on   bool
 		name string
-	}{{g.breaker, "breaker"}, {g.rate, "failureRate"}, {g.deadline, "deadline"}, {g.pool, "pool"}} {
+	}{{g.breaker, "breaker"}, {g.rate, "failureRate"}, {g.deadline, "deadline"}, {g.pool, "pool"}, {g.keys, "keys"}, {g.attempts, "attempt role"}} {
 		if w.on {
 			words = append(words, w.name)
 		}
@@ -182,6 +182,12 @@ func (l *lab) seawall(g guards) (variant, error) {
 		if g.pool {
 			r.Pool = "pool"
 		}
+		if g.keys { // wrk's GET needs none, which is to be found out
+			r.KeyHeader = "idempotency-key"
+		}
+		if g.attempts {
+			r.Retries, r.Attempts = 2, &contract.Attempts{}
+		}
 		plan.Routes = append(plan.Routes, r)
 	}
 	text, err := json.Marshal(plan)
@@ -191,7 +197,11 @@ func (l *lab) seawall(g guards) (variant, error) {
 	if err != nil {
 		return variant{}, fmt.Errorf("plan of %s: %w", name, err)
 	}
-	return variant{name, fmt.Sprintf(wasmFilter, strconv.Quote(string(text)), l.wasmSHA, l.wasmPath), plan.Hash, g.deadline}, nil
+	v := variant{name: name, filters: fmt.Sprintf(wasmFilter, strconv.Quote(string(text)), l.wasmSHA, l.wasmPath), plan: plan.Hash, deadline: g.deadline}
+	if g.attempts {
+		v.upstream = fmt.Sprintf(attemptChain, fmt.Sprintf(wasmFilter, strconv.Quote(contract.AttemptConfig), l.wasmSHA, l.wasmPath))
+	}
+	return v, nil
 }
 
 func (l *lab) start(ctx context.Context, v variant) (*process, error) {
@@ -202,7 +212,7 @@ func (l *lab) start(ctx context.Context, v variant) (*process, error) {
 	if v.deadline {
 		headers = deadlineHeaders
 	}
-	config := strings.NewReplacer("{accessLog}", log, "{routeHeaders}", headers, "{filters}", v.filters, "{limits}", "", "{upstreamPort}", port(l.upstream.listen), "{sinkPort}", port(l.sink.address)).Replace(edgeConfig)
+	config := strings.NewReplacer("{accessLog}", log, "{routeHeaders}", headers, "{filters}", v.filters, "{limits}", v.upstream, "{upstreamPort}", port(l.upstream.listen), "{sinkPort}", port(l.sink.address)).Replace(edgeConfig)
 	return l.startConfig(ctx, regexp.MustCompile(`\W+`).ReplaceAllString(v.name, "-"), config)
 }
 

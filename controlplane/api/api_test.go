@@ -97,6 +97,8 @@ func TestMembers(t *testing.T) {
 			"items.0.burn.0.tier", "items.0.burn.0.long", "items.0.burn.0.short", "items.0.burn.0.threshold", "items.0.burn.0.longRate", "items.0.burn.0.shortRate", "items.0.burn.0.firing",
 			"items.0.exhaustsIn", "items.0.state", "items.0.actions",
 		},
+		"can-deploy/payments": {"decision", "reasons.0.code", "reasons.0.message", "id", "deployment"},
+		"postmortems":         {"items.0.objective", "items.0.service", "items.0.since"},
 	} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seawall-mesh/seawall/controlplane/alert"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
 	"github.com/seawall-mesh/seawall/controlplane/slo"
 	"github.com/seawall-mesh/seawall/controlplane/telemetry"
@@ -118,6 +119,14 @@ func (s *Server) endpoints() []endpoint {
 				}
 				slos = ofService(q, slos, func(o slo.Status) string { return o.Service })
 				return paginate(q, slos, func(o slo.Status) string { return o.Name }), nil
+			},
+		},
+		{
+			path: "/alerts", id: "listAlerts", summary: "What is alerted: pending, firing, and resolved in the last quarter of an hour.",
+			params: []param{paramService, paramLimit, paramCursor}, answer: List[alert.Alert]{},
+			handle: func(_ *http.Request, q query) (any, error) {
+				items := ofService(q, src.Alerts(), func(a alert.Alert) string { return a.Labels[alert.LabelService] })
+				return paginate(q, items, alert.Alert.Key), nil
 			},
 		},
 		{

@@ -56,6 +56,16 @@ var memberDocs = map[string]string{
 	"Breaker.reason":  "Why an operator forced it; empty when none did.",
 	"Breaker.until":   "When that ends by itself; null when it is not forced.",
 
+	"Alert.name":        "Which alert: ErrorBudgetBurn, ErrorBudgetExhausted, HighErrorRate, CircuitBreakerOpen, CircuitBreakerFlapping, DegradedMode, NodeRejected, NodeGone or TelemetryStale.",
+	"Alert.state":       "pending (holds, not for long enough yet), firing or resolved.",
+	"Alert.severity":    "page or ticket.",
+	"Alert.since":       "When it entered its state.",
+	"Alert.labels":      "What it is about: those of slo, burn_tier, service, route and node that the alert has.",
+	"Alert.summary":     "What is wrong, with figures.",
+	"Alert.action":      "What to do.",
+	"Alert.inhibitedBy": "The alert that says more of the same, so that webhooks are not told of this one; empty when none does.",
+	"Alert.began":       "When its condition began to hold.",
+
 	"Pool.service":       "Service.",
 	"Pool.pool":          "Pool.",
 	"Pool.node":          "Envoy's node.id.",

@@ -14,9 +14,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seawall-mesh/seawall/controlplane/alert"
 	"github.com/seawall-mesh/seawall/controlplane/audit"
-	"github.com/seawall-mesh/seawall/controlplane/diag"
 	"github.com/seawall-mesh/seawall/controlplane/budget"
+	"github.com/seawall-mesh/seawall/controlplane/diag"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
 	"github.com/seawall-mesh/seawall/controlplane/gate"
 	"github.com/seawall-mesh/seawall/controlplane/override"
@@ -35,6 +36,7 @@ func (silent) Diagnostics() *RefusedLoad     { return nil }
 func (silent) Nodes() []fleet.Node           { return nil }
 func (silent) Breakers() []telemetry.Breaker { return nil }
 func (silent) Pools() []telemetry.Pool       { return nil }
+func (silent) Alerts() []alert.Alert         { return nil }
 func (silent) Traffic(context.Context, time.Duration) ([]telemetry.TrafficRow, error) {
 	return nil, nil
 }

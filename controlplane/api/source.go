@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/seawall-mesh/seawall/controlplane/alert"
 	"github.com/seawall-mesh/seawall/controlplane/diag"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
 	"github.com/seawall-mesh/seawall/controlplane/gate"
@@ -25,6 +26,8 @@ type Source interface {
 	Nodes() []fleet.Node
 	Breakers() []telemetry.Breaker
 	Pools() []telemetry.Pool
+	// Alerts are those that are pending, firing or lately resolved.
+	Alerts() []alert.Alert
 	// Traffic covers the whole minutes of window and the current one.
 	Traffic(ctx context.Context, window time.Duration) ([]telemetry.TrafficRow, error)
 	// SLOs are with the actions that are in force on them.

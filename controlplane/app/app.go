@@ -16,7 +16,7 @@ import (
 // from saving to effect that Seawall promises.
 const Debounce = 25 * time.Millisecond
 
-// Options say what to run. All but Workers are required; addresses are
+// Options say what to run. All but ConfigFile and Workers are required; addresses are
 // host:port, and port 0 takes a free one.
 type Options struct {
 	PolicyPaths []string
@@ -26,6 +26,7 @@ type Options struct {
 	XDS         string
 	Telemetry   string
 	DataDir     string
+	ConfigFile  string // "" = none
 	Workers     int // of Envoy; 0: one per CPU
 	Log         *slog.Logger
 	Stdout      io.Writer
@@ -56,7 +57,7 @@ func RunNotify(ctx context.Context, o Options, ready func(Addresses)) error {
 		return err
 	}
 	defer lock.Release()
-	c, err := openControlPlane(ctx, controlOptions{o.PolicyPaths, o.Listen, o.Admin, o.XDS, o.Telemetry, o.DataDir, o.Log, o.Version}, m.SHA256)
+	c, err := openControlPlane(ctx, controlOptions{o.PolicyPaths, o.Listen, o.Admin, o.XDS, o.Telemetry, o.DataDir, o.ConfigFile, o.Log, o.Version}, m.SHA256)
 	if err != nil {
 		return unlessAsked(ctx, err)
 	}
@@ -80,7 +81,7 @@ func RunNotify(ctx context.Context, o Options, ready func(Addresses)) error {
 	return errors.Join(unlessAsked(ctx, err), c.stop())
 }
 
-// ServeOptions say what control plane to run. All are required.
+// ServeOptions say what control plane to run. All but ConfigFile are required.
 type ServeOptions struct {
 	PolicyPaths []string
 	Listen      string // of the data planes, where no Edge names an address
@@ -88,6 +89,7 @@ type ServeOptions struct {
 	XDS         string
 	Telemetry   string
 	DataDir     string
+	ConfigFile  string // "" = none
 	Log         *slog.Logger
 	Stdout      io.Writer
 	Version     string
@@ -104,7 +106,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 		return err
 	}
 	defer lock.Release()
-	c, err := openControlPlane(ctx, controlOptions{o.PolicyPaths, o.Listen, o.Admin, o.XDS, o.Telemetry, o.DataDir, o.Log, o.Version}, m.SHA256)
+	c, err := openControlPlane(ctx, controlOptions{o.PolicyPaths, o.Listen, o.Admin, o.XDS, o.Telemetry, o.DataDir, o.ConfigFile, o.Log, o.Version}, m.SHA256)
 	if err != nil {
 		return unlessAsked(ctx, err)
 	}

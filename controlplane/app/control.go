@@ -15,6 +15,7 @@ import (
 
 	"github.com/seawall-mesh/seawall/controlplane/api"
 	"github.com/seawall-mesh/seawall/controlplane/budget"
+	"github.com/seawall-mesh/seawall/controlplane/config"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
 	"github.com/seawall-mesh/seawall/controlplane/override"
 	"github.com/seawall-mesh/seawall/controlplane/slo"
@@ -29,6 +30,7 @@ type controlOptions struct {
 	policyPaths                   []string
 	listen, admin, xds, telemetry string // host:port; port 0 takes a free one
 	dataDir                       string
+	config                        string // file of --config; "" = none
 	log                           *slog.Logger
 	version                       string
 }
@@ -42,6 +44,7 @@ type controlPlane struct {
 	loader    *loader
 	overrides *override.Table
 	budgets   *budget.Keeper
+	alerts    *alerts
 	src       *source
 	xds       *server.Server
 	admin     *api.Server
@@ -63,7 +66,11 @@ func openControlPlane(ctx context.Context, o controlOptions, filterHash string) 
 			err = errors.Join(err, c.close())
 		}
 	}()
-	// Addresses first: one in use is the commonest mistake, and nothing is
+	cfg, err := config.Load(o.config)
+	if err != nil {
+		return nil, err
+	}
+	// Addresses next: one in use is the commonest mistake, and nothing is
 	// started yet.
 	if c.sockets, err = listen(o); err != nil {
 		return nil, err
@@ -95,12 +102,14 @@ func openControlPlane(ctx context.Context, o controlOptions, filterHash string) 
 	c.onClose(func() error { c.ingest.Close(); return nil })
 	c.xds = server.New(server.Config{Log: o.log.With("logger", "xds"), Fleet: nodes, FilterSHA256: filterHash})
 	c.loader = &loader{
-		log: o.log.With("logger", "policy"), paths: o.policyPaths, listen: c.addresses.Listen, accepted: filepath.Join(o.dataDir, acceptedFile),
+		log: o.log.With("logger", "policy"), paths: o.policyPaths, listen: c.addresses.Listen, problems: cfg.ProblemTypeBase, accepted: filepath.Join(o.dataDir, acceptedFile),
 		apply: func(l load) {
+			metrics.slos.set(l.objectives, l.breakers)
 			c.ingest.SetRoutes(l.routes)
 			c.ingest.SetPolicy(l.objectives, l.boundsUS, l.breakers)
 			c.xds.SetModel(l.model)
 		},
+		recalled: func(l load) { c.ingest.SetRoutes(l.routes) },
 	}
 	c.overrides, err = override.Load(ctx, override.Config{
 		Log: o.log.With("logger", "override"), Store: store, Now: time.Now, Known: c.loader.known, Changed: c.loader.force,
@@ -129,9 +138,14 @@ func openControlPlane(ctx context.Context, o controlOptions, filterHash string) 
 		budgets: c.budgets, store: store, log: o.log.With("logger", "gate"),
 	}
 	metrics.collect(c.src, c.xds, c.ingest, c.loader)
+	if c.alerts, err = openAlerts(ctx, cfg, c.src, store, c.addresses.Admin, o.log.With("logger", "alert")); err != nil {
+		return nil, err
+	}
+	c.src.alerts = c.alerts
+	metrics.registry.MustRegister(c.alerts)
 	c.admin, err = api.New(api.Config{
 		Source: c.src, Overrides: c.overrides, Postmortems: c.budgets, Audit: store, Ready: c.src.ready.Load,
-		Log: o.log.With("logger", "api"), Now: time.Now, Metrics: metrics.handler(),
+		Log: o.log.With("logger", "api"), Now: time.Now, Metrics: metrics.handler(), ProblemTypeBase: cfg.ProblemTypeBase,
 	})
 	return c, err
 }
@@ -149,6 +163,9 @@ func (c *controlPlane) start(ctx context.Context) {
 	c.group.Go(func() error { return c.loader.watch(c.working) })
 	c.group.Go(func() error { return c.overrides.Run(c.working) })
 	c.group.Go(func() error { return c.budgets.Run(c.working) })
+	c.group.Go(func() error { return c.alerts.Run(c.working) })
+	c.group.Go(func() error { return c.alerts.managers.Run(c.working) })
+	c.group.Go(func() error { return c.alerts.webhooks.Run(c.working) })
 }
 
 // await returns true when ctx ends, and false when a part has failed for good.

@@ -131,6 +131,22 @@ func banner(w io.Writer, version string, in load, a Addresses) {
 	}
 	slices.Sort(hosts)
 	fmt.Fprintf(w, "Seawall %s serves %s\n", version, strings.Join(slices.Compact(hosts), ", "))
+	addressLines(w, in, a)
+	fmt.Fprintf(w, "Try: seawall status --admin %s\n", a.Admin)
+}
+
+// serveBanner tells a person where everything is and will be, and how the data
+// planes are run.
+func serveBanner(w io.Writer, version string, in load, a Addresses) {
+	fmt.Fprintf(w, "Seawall %s: a control plane alone\n", version)
+	addressLines(w, in, a)
+	for _, e := range in.model.Edges {
+		_, cluster := localIdentity(e.Nodes)
+		fmt.Fprintf(w, "Run edge %s by: seawall edge --xds %s --telemetry %s --node-id NAME --node-cluster %s\n", e.Name, a.XDS, a.Telemetry, cluster)
+	}
+}
+
+func addressLines(w io.Writer, in load, a Addresses) {
 	for _, e := range in.model.Edges {
 		for i, l := range listenAddresses(e) {
 			scheme := "http"
@@ -140,20 +156,5 @@ func banner(w io.Writer, version string, in load, a Addresses) {
 			fmt.Fprintf(w, "  data plane  %s://%s/\n", scheme, l)
 		}
 	}
-	addressLines(w, a)
-}
-
-// serveBanner tells a person where everything is, and how nodes are run.
-func serveBanner(w io.Writer, version string, in load, a Addresses) {
-	fmt.Fprintf(w, "Seawall %s: a control plane for the data planes of %d services\n", version, len(in.set.Services))
-	addressLines(w, a)
-	for _, e := range in.model.Edges {
-		_, cluster := localIdentity(e.Nodes)
-		fmt.Fprintf(w, "Run one for edge %s: seawall edge --xds %s --telemetry %s --node-id NAME --node-cluster %s\n", e.Name, a.XDS, a.Telemetry, cluster)
-	}
-}
-
-func addressLines(w io.Writer, a Addresses) {
 	fmt.Fprintf(w, "  admin       http://%s/  (pages, /api/v1/, /metrics)\n  xDS         %s\n  telemetry   %s\n", a.Admin, a.XDS, a.Telemetry)
-	fmt.Fprintf(w, "Try: seawall status --admin %s\n", a.Admin)
 }

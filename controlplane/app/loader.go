@@ -46,8 +46,10 @@ type loader struct {
 	log      *slog.Logger
 	paths    []string
 	listen   string     // for the default Edge
+	problems string     // prefix of problem types; "" = the default
 	accepted string     // file of the last accepted policies
 	apply    func(load) // called with the newest, one at a time; must not block
+	recalled func(load) // called with what an earlier run accepted last, before all others
 
 	compiling sync.Mutex // held from compiling to applying, so that the newest is applied last
 
@@ -94,6 +96,7 @@ func (e *pathError) Hint() string {
 // first loads what is served from the start: the policies, or where they have
 // errors the ones that an earlier run over the same data folder accepted.
 func (l *loader) first() error {
+	l.recall()
 	refused, err := l.load(l.paths)
 	if err != nil {
 		return err
@@ -114,6 +117,21 @@ func (l *loader) first() error {
 	l.log.Error("the policies have errors; serving those that were accepted last", "file", l.accepted, "errors", len(refused))
 	l.refuse(refused)
 	return nil
+}
+
+// recall finds what an earlier run accepted last: data planes may run it still,
+// and what they have counted by it is to come. Not to find it stops nothing.
+func (l *loader) recall() {
+	if _, err := os.Stat(l.accepted); err != nil {
+		return
+	}
+	set, _, err := policy.Load(l.accepted)
+	if err != nil || set == nil {
+		return
+	}
+	if earlier, err := compileLoad(set, compile.Options{Listen: l.listen, Now: time.Now()}); err == nil {
+		l.recalled(earlier)
+	}
 }
 
 // watch loads again after each change, until ctx ends.
@@ -166,7 +184,7 @@ func (l *loader) load(paths []string) (refused diag.List, err error) {
 	}
 	l.compiling.Lock()
 	defer l.compiling.Unlock()
-	next, err := compileLoad(set, compile.Options{Listen: l.listen, Overrides: l.overrides(), Now: started})
+	next, err := compileLoad(set, compile.Options{Listen: l.listen, ProblemTypeBase: l.problems, Overrides: l.overrides(), Now: started})
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +259,7 @@ func (l *loader) force(overrides []override.Override) error {
 	if same || before.set == nil {
 		return nil // nothing to do with breakers, or the first load is still to come
 	}
-	next, err := compileLoad(before.set, compile.Options{Listen: l.listen, Overrides: forced, Now: time.Now()})
+	next, err := compileLoad(before.set, compile.Options{Listen: l.listen, ProblemTypeBase: l.problems, Overrides: forced, Now: time.Now()})
 	if err != nil {
 		return err
 	}

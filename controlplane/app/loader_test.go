@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seawall-mesh/seawall/controlplane/override"
+	"github.com/seawall-mesh/seawall/controlplane/telemetry"
 	"github.com/seawall-mesh/seawall/filter/contract"
 )
 
@@ -33,9 +35,10 @@ type loading struct {
 	*loader
 	t *testing.T
 
-	mu    sync.Mutex
-	last  load
-	times int
+	mu      sync.Mutex
+	last    load
+	earlier load
+	times   int
 }
 
 func newLoading(t *testing.T) *loading {
@@ -48,6 +51,11 @@ func newLoading(t *testing.T) *loading {
 			defer l.mu.Unlock()
 			l.last = next
 			l.times++
+		},
+		recalled: func(earlier load) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.earlier = earlier
 		},
 	}
 	l.write(1)
@@ -126,4 +134,35 @@ func TestTheNewestOfAllIsApplied(t *testing.T) {
 	wg.Wait()
 	require.Equal(t, int64(50*time.Second), l.route().TimeoutNS)
 	require.Equal(t, "open", l.route().Breaker.Override.State)
+}
+
+// TestTheRoutesOfAnEarlierRunAreKnown: policies that were accepted before a kill
+// and edited while nobody looked still have counts to come.
+func TestTheRoutesOfAnEarlierRunAreKnown(t *testing.T) {
+	t.Parallel()
+	l := newLoading(t)
+	require.NoError(t, l.first())
+	require.Empty(t, l.earlier.routes, "there was none")
+	raw, err := os.ReadFile(l.paths[0])
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(l.paths[0], bytes.Replace(raw, []byte("name: buy"), []byte("name: purchase"), 1), 0o600))
+	require.NoError(t, l.first())
+	require.Contains(t, l.earlier.routes, telemetry.Route{Service: "shop", Route: "buy"})
+	require.NotContains(t, l.last.routes, telemetry.Route{Service: "shop", Route: "buy"})
+	require.Contains(t, l.last.routes, telemetry.Route{Service: "shop", Route: "purchase"})
+}
+
+// TestAnOverrideOfAGateCompilesNothing: it is of no plan.
+func TestAnOverrideOfAGateCompilesNothing(t *testing.T) {
+	t.Parallel()
+	l := newLoading(t)
+	require.NoError(t, l.first())
+	times := l.times
+	gate := override.Override{Key: override.Key{Kind: override.Release, Service: "shop"}, State: "deny", Until: time.Now().Add(time.Hour)}
+	require.NoError(t, l.force([]override.Override{gate}))
+	require.Equal(t, times, l.times)
+	require.NoError(t, l.force([]override.Override{buyOverride("open", time.Hour), gate}))
+	require.Equal(t, times+1, l.times)
+	require.True(t, l.known(gate.Key))
+	require.False(t, l.known(override.Key{Kind: override.Release, Service: "nosuch"}))
 }

@@ -24,6 +24,7 @@ type metrics struct {
 	requests  *prometheus.CounterVec
 	degraded  *prometheus.CounterVec
 	synthetic *prometheus.CounterVec
+	slos      *objectiveMetrics
 }
 
 func newMetrics(version, filterHash string) *metrics {
@@ -38,7 +39,9 @@ func newMetrics(version, filterHash string) *metrics {
 		synthetic: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "seawall_synthetic_total", Help: "Requests that are marked as tests, which the others do not count.",
 		}, []string{"service", "route", "priority"}),
+		slos: newObjectiveMetrics(),
 	}
+	m.registry.MustRegister(m.slos.collectors()...)
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "seawall_build_info", Help: "Always 1; the labels tell the build.", ConstLabels: prometheus.Labels{"version": version, "filter": filterHash},
 	})
@@ -49,6 +52,7 @@ func newMetrics(version, filterHash string) *metrics {
 
 // count adds a batch that was not seen before.
 func (m *metrics) count(b contract.Batch) {
+	m.slos.count(&b)
 	for _, row := range b.Rows {
 		for _, c := range row.Counts {
 			if c.Synthetic {

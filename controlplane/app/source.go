@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seawall-mesh/seawall/controlplane/alert"
 	"github.com/seawall-mesh/seawall/controlplane/api"
 	"github.com/seawall-mesh/seawall/controlplane/budget"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
@@ -24,6 +25,7 @@ type source struct {
 	ingest     *telemetry.Ingest
 	overrides  *override.Table
 	budgets    *budget.Keeper
+	alerts     *alerts
 	store      releaseStore
 	log        *slog.Logger
 	exempted   exemptions
@@ -61,6 +63,7 @@ func (s *source) Policy() *policy.Set           { return s.loader.current().set 
 func (s *source) Diagnostics() *api.RefusedLoad { return s.loader.refused() }
 func (s *source) Nodes() []fleet.Node           { return s.fleet.Nodes() }
 func (s *source) Pools() []telemetry.Pool       { return s.ingest.Pools() }
+func (s *source) Alerts() []alert.Alert         { return s.alerts.Alerts() }
 
 // SLOs are the objectives' statuses, with the actions that are in force on them.
 func (s *source) SLOs(ctx context.Context) ([]slo.Status, error) {

@@ -60,7 +60,7 @@ func TestUsageErrors(t *testing.T) {
 		"window":                       {[]string{"traffic", "--window", "soon"}, `--window "soon"`},
 		"validate nothing":             {[]string{"validate"}, "at least one file or directory"},
 		"validate nowhere":             {[]string{"validate", "/no/such/place"}, "no such file"},
-		"validate fail-on":             {[]string{"validate", "--fail-on", "x", "."}, "neither error nor warning"},
+		"validate fail-on":             {[]string{"validate", "--fail-on", "x", "."}, `"x" is none of error, warning`},
 		"render what":                  {[]string{"render"}, "render what?"},
 		"render something else":        {[]string{"render", "tea"}, `"tea" cannot be rendered`},
 		"up without policies":          {[]string{"up"}, "-p is required"},

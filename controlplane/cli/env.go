@@ -48,6 +48,7 @@ type UpOptions struct {
 	XDS         string
 	Telemetry   string
 	DataDir     string
+	ConfigFile  string // "" = none
 	Workers     int // 0: as many as Envoy chooses
 	Log         *slog.Logger
 	Stdout      io.Writer
@@ -62,6 +63,7 @@ type ServeOptions struct {
 	XDS         string
 	Telemetry   string
 	DataDir     string
+	ConfigFile  string // "" = none
 	Log         *slog.Logger
 	Stdout      io.Writer
 	Version     string

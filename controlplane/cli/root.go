@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -60,7 +61,7 @@ Start with:  seawall demo        see it protect a payment service
 	root.AddCommand(
 		newUp(env), newServe(env), newEdge(env), newDemo(env),
 		newValidate(env), newExplain(env), newRender(env),
-		newStatus(env), newNodes(env), newBreakers(env), newPools(env), newTraffic(env), newSLO(env), newCanDeploy(env), newDeployments(env), newAudit(env),
+		newStatus(env), newNodes(env), newBreakers(env), newPools(env), newAlerts(env), newTraffic(env), newSLO(env), newCanDeploy(env), newDeployments(env), newAudit(env),
 		newVersion(env),
 	)
 	return root
@@ -105,6 +106,27 @@ func (o *outputFlag) Set(s string) error {
 
 // Type is the word for its value in the help.
 func (o *outputFlag) Type() string { return "table|json" }
+
+// choice is a flag whose value is one of a few words.
+type choice struct {
+	value string
+	of    []string
+}
+
+// String, Set and Type make it a flag.
+func (c *choice) String() string { return c.value }
+
+// Set takes one of the words.
+func (c *choice) Set(s string) error {
+	if !slices.Contains(c.of, s) {
+		return fmt.Errorf("%q is none of %s", s, strings.Join(c.of, ", "))
+	}
+	c.value = s
+	return nil
+}
+
+// Type is the word for its value in the help.
+func (c *choice) Type() string { return strings.Join(c.of, "|") }
 
 func addOutput(cmd *cobra.Command) *outputFlag {
 	o := outputTable

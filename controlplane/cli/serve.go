@@ -37,8 +37,13 @@ serves the same addresses over the same data folder.`,
 		},
 	}
 	addServe(cmd, &o.PolicyPaths, &o.Listen, &o.Admin, &o.XDS, &o.Telemetry, &o.DataDir)
+	addConfig(cmd, &o.ConfigFile)
 	logs.add(cmd)
 	return cmd
+}
+
+func addConfig(cmd *cobra.Command, to *string) {
+	cmd.Flags().StringVar(to, "config", "", "file with what is no policy: Alertmanager, webhooks, problem types")
 }
 
 // addServe adds the flags of every command that is a control plane.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/seawall-mesh/seawall/controlplane/alert"
 	"github.com/seawall-mesh/seawall/controlplane/api"
 	"github.com/seawall-mesh/seawall/controlplane/diag"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
@@ -53,6 +54,7 @@ type overview struct {
 	nodes    []fleet.Node
 	findings diag.List
 	breakers []telemetry.Breaker
+	alerts   []alert.Alert
 	slos     []objective
 	slosErr  error // the store may be busy while the rest is well
 }
@@ -66,6 +68,9 @@ func readStatus(ctx context.Context, c *client, raw []byte) (overview, error) {
 		return o, err
 	}
 	if err := readList(ctx, c, "/breakers", &o.breakers); err != nil {
+		return o, err
+	}
+	if err := readList(ctx, c, "/alerts", &o.alerts); err != nil {
 		return o, err
 	}
 	if o.Refused != nil {
@@ -109,6 +114,7 @@ func (o overview) print(env Env, url string) error {
 	row("nodes", fmt.Sprintf("%d connected, %d synced, %s", o.Nodes.Connected, o.Nodes.Synced, rejected))
 	row("breakers", o.breakerLine(st))
 	row("slos", o.sloLine(st))
+	row("alerts", o.alertLine(st))
 	if _, err := fmt.Fprint(env.Stdout, b.String()); err != nil {
 		return err
 	}
@@ -157,6 +163,16 @@ func (o overview) sloLine(st style) string {
 		}
 	}
 	return count(st, len(o.slos), troubled, "none in trouble")
+}
+
+func (o overview) alertLine(st style) string {
+	var firing []string
+	for _, a := range o.alerts {
+		if a.State == alert.Firing && a.InhibitedBy == "" {
+			firing = append(firing, oneLine(a.Name+" "+alertSubject(a))+" "+st.state(string(a.Severity)))
+		}
+	}
+	return count(st, len(firing), firing, "none firing")
 }
 
 // count says how many there are and names the first that are in trouble.

@@ -20,11 +20,11 @@ func (s style) title(text string) string { return s.paint("1", text) }
 // state colours a word by what it means for the reader.
 func (s style) state(word string) string {
 	switch word {
-	case "closed", "synced", "ok":
+	case "closed", "synced", "ok", "resolved":
 		return s.good(word)
-	case "open", "rejected", "exhausted", "stale", "disconnected":
+	case "open", "rejected", "exhausted", "stale", "disconnected", "firing", "page":
 		return s.bad(word)
-	case "half-open", "burning", "insufficient-data", "unknown":
+	case "half-open", "burning", "insufficient-data", "unknown", "pending", "ticket":
 		return s.warn(word)
 	}
 	return word

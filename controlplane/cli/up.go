@@ -43,6 +43,7 @@ drained, never doubled.`,
 		},
 	}
 	addServe(cmd, &o.PolicyPaths, &o.Listen, &o.Admin, &o.XDS, &o.Telemetry, &o.DataDir)
+	addConfig(cmd, &o.ConfigFile)
 	addDataPlane(cmd, &o.DataPlane)
 	addWorkers(cmd, &o.Workers)
 	logs.add(cmd)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +13,7 @@ import (
 )
 
 func newValidate(env Env) *cobra.Command {
-	var failOn string
+	failOn := choice{value: string(diag.Error), of: []string{string(diag.Error), string(diag.Warning)}}
 	cmd := &cobra.Command{
 		Use:     "validate PATH…",
 		GroupID: groupFiles,
@@ -24,12 +25,10 @@ that is accepted but not enforced yet) do not count unless --fail-on says so.`,
   seawall validate -o json --fail-on warning policies/payments.yaml`,
 		Args: somePaths,
 	}
-	output := addOutput(cmd)
-	cmd.Flags().StringVar(&failOn, "fail-on", "error", "error or warning: what makes the exit code 1")
+	output := choice{value: "text", of: []string{"text", "json", "github"}}
+	cmd.Flags().VarP(&output, "output", "o", "how to print the findings; github is for annotations of a workflow")
+	cmd.Flags().Var(&failOn, "fail-on", "what makes the exit code 1")
 	cmd.RunE = func(_ *cobra.Command, paths []string) error {
-		if failOn != string(diag.Error) && failOn != string(diag.Warning) {
-			return usageErrorf("", "--fail-on %q is neither error nor warning", failOn)
-		}
 		set, list, err := policy.Load(paths...)
 		if err != nil {
 			hint := ""
@@ -38,18 +37,25 @@ that is accepted but not enforced yet) do not count unless --fail-on says so.`,
 			}
 			return &Error{Code: ExitUsage, Err: err, Hint: hint}
 		}
-		list.Sort()
-		if *output == outputJSON {
+		switch output.value {
+		case "json":
 			diag.WriteJSON(env.Stdout, list)
-		} else {
+		case "github":
+			diag.WriteGitHub(env.Stdout, list)
+		default:
 			diag.WriteText(env.Stdout, list)
+			if len(list) > 0 {
+				if _, err := fmt.Fprintf(env.Stdout, "what a code means: seawall explain %s\n", list[0].Code); err != nil {
+					return err
+				}
+			}
 			if !list.HasErrors() {
 				if err := printSet(env, set); err != nil {
 					return err
 				}
 			}
 		}
-		if list.HasErrors() || (failOn == string(diag.Warning) && len(list) > 0) {
+		if list.HasErrors() || (failOn.value == string(diag.Warning) && len(list) > 0) {
 			return &Error{Code: ExitFindings}
 		}
 		return nil
@@ -80,7 +86,31 @@ func printSet(env Env, set *policy.Set) error {
 		_, err := fmt.Fprintln(env.Stdout, "no policies found there; files end in .yaml or .yml, and *_test.yaml are tests")
 		return err
 	}
-	_, err := fmt.Fprintf(env.Stdout, "%s: %s (policy hash %s)\n", env.style().good("valid"), line, set.Hash)
+	if _, err := fmt.Fprintf(env.Stdout, "%s: %s (policy hash %s)\n", env.style().good("valid"), line, set.Hash); err != nil {
+		return err
+	}
+	return printUnmatched(env, set)
+}
+
+// printUnmatched names the policies that answer some requests 404: meant by
+// whoever lists all routes, a surprise to whoever guards one of them.
+func printUnmatched(env Env, set *policy.Set) error {
+	var partial []string
+	for i := range set.Policies {
+		if spec := &set.Policies[i].Spec; !spec.TakesEverything() {
+			partial = append(partial, spec.Service)
+		}
+	}
+	if len(partial) == 0 {
+		return nil
+	}
+	const most = 5
+	rest := ""
+	if len(partial) > most {
+		rest = fmt.Sprintf(" and %d more", len(partial)-most)
+		partial = partial[:most]
+	}
+	_, err := fmt.Fprintf(env.Stdout, "  answered 404: what no route takes of %s%s (seawall match tells of one request)\n", strings.Join(partial, ", "), rest)
 	return err
 }
 

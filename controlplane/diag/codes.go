@@ -50,6 +50,9 @@ const (
 	ReservedName     = "SW0126"
 	BadCertificate   = "SW0127"
 	FileNotHere      = "SW0128"
+	RegexTooLarge    = "SW0129"
+	BodyContradicts  = "SW0130"
+	SecretUnusable   = "SW0131"
 	DuplicateObject  = "SW0201"
 	SecondPolicy     = "SW0202"
 	UnknownService   = "SW0203"
@@ -63,6 +66,8 @@ const (
 	UnreachableRoute = "SW0211"
 	SameNodes        = "SW0212"
 	UndeclaredFlag   = "SW0213"
+	RouteOutside     = "SW0214"
+	PathWithoutRoute = "SW0215"
 	CascadeBroken    = "SW0301"
 	RetriesDoNotFit  = "SW0302"
 	UnsafeRetry      = "SW0303"
@@ -78,6 +83,7 @@ const (
 
 	WaitOutlivesRequest = "SW0313"
 	BodyTimeShared      = "SW0314"
+	PoolAboveLimit      = "SW0315"
 	ObjectiveRange      = "SW0401"
 	NeverCounted        = "SW0402"
 	BudgetStepOrder     = "SW0403"
@@ -86,6 +92,9 @@ const (
 	ClassNeverThere     = "SW0406"
 	NeverTooSlow        = "SW0407"
 	UnsafeFault         = "SW0501"
+	NoGuardrails        = "SW0502"
+	RampCutShort        = "SW0503"
+	BlindGuardrail      = "SW0504"
 	NotEnforced         = "SW0900"
 )
 
@@ -127,6 +136,9 @@ var catalogue = []Code{
 	{ReservedName, Error, "reserved name", "Seawall's own clusters in Envoy have names that begin so.", "Choose another name."},
 	{BadCertificate, Error, "not a usable certificate", "Envoy would refuse it, and what it belongs to would not be served.", "Give PEM files; a listener's certificate comes first in its chain and fits its key."},
 	{FileNotHere, Warning, "file cannot be read here", "The file is read by Envoy, which may run elsewhere. Without it, Envoy refuses the listener or cluster.", "Check the name; it counts on the machine of the Envoy."},
+	{RegexTooLarge, Error, "regular expression too large", "Each request walks through the compiled expression; a repeat within a repeat or a repeated class of Unicode makes a few signs a megabyte of it, which Envoy refuses, and the whole push with it.", "Use prefix or template, smaller repeats, or several routes."},
+	{BodyContradicts, Error, "body that contradicts its headers", "Clients read the body as its content-type and status say, and would fail on it when the fallback is needed.", "Correct the body, or its content-type."},
+	{SecretUnusable, Error, "file of a secret that cannot be used", "Without its secret a message could not be signed, and the receiver would refuse it or believe anybody.", "Give the base64 of 24 to 64 bytes, perhaps with whsec_ in front, in a file that others cannot read."},
 
 	{DuplicateObject, Error, "two objects with one name", "Only one of the two could take effect.", "Rename one or take it out."},
 	{SecondPolicy, Error, "second policy for a service", "Routes are tried in order; between two files there is no order.", "Put the routes of a service into one ResiliencePolicy."},
@@ -138,9 +150,11 @@ var catalogue = []Code{
 	{PathCollision, Error, "two services with one host and path", "The router could send the request to one of them only.", "Give one of them another host or a longer path."},
 	{PortCollision, Error, "two listeners on one port", "The second could not be opened.", "Use another port or address."},
 	{DuplicateRoute, Error, "two routes with one name", "State, counts and reports are kept by service and route.", "Rename one."},
-	{UnreachableRoute, Warning, "route that is never reached", "The first match wins, and an earlier route matches everything.", "Move the route up, or narrow the earlier one."},
+	{UnreachableRoute, Warning, "route that is never reached", "The first match wins, and earlier routes take all that this one matches; or it matches no path at all.", "Move the route up, or narrow the earlier one."},
 	{SameNodes, Error, "two edges for the same nodes", "An Envoy gets one edge.", "Tell them apart by nodes: {cluster: …} or {id: …}."},
 	{UndeclaredFlag, Warning, "experiment behind a flag that nothing declares", "A flag that does not exist is off, so the experiment cannot start.", "Add the FeatureFlag, or correct the name."},
+	{RouteOutside, Warning, "route outside of its service's paths", "The service is asked for paths of its own only, so the route never gets a request.", "Correct the route's path, or add it to the service's paths."},
+	{PathWithoutRoute, Warning, "path that no route takes", "With a ResiliencePolicy, what none of its routes takes is answered 404; here that is all of a path that the service claims.", "Add a route for the path, or take it out of the service."},
 
 	{CascadeBroken, Error, "timeouts do not cascade", "An outer layer that gives up first cannot answer properly, and work goes on for nobody.", "Let each layer wait longer than the one inside: client > request, perTry > service > db, cache."},
 	{RetriesDoNotFit, Error, "retries do not fit into the request's time", "attempts × perTry and the back-offs between them exceed timeout.request, so the last tries never happen.", "Raise timeout.request, or lower attempts, perTry or the back-off."},
@@ -156,6 +170,7 @@ var catalogue = []Code{
 	{NeverSlow, Warning, "slow calls that never happen", "timeout.request ends a call before it could count as slow.", "Lower slowCalls.threshold."},
 	{WaitOutlivesRequest, Warning, "wait not shorter than the request's time", "timeout.request bounds wait and call together, so a request that waited that long has no time left for the call.", "Lower the pool's maxWait or raise timeout.request."},
 	{BodyTimeShared, Warning, "time for the body that is not reached", "Envoy has one limit for all routes of an edge: the longest that one of them asks for, 5m where a route says nothing.", "Set timeout.body on all routes, or expect the longest."},
+	{PoolAboveLimit, Warning, "pools larger than the connection limit", "Over HTTP/1 each call has a connection to itself, so calls that a pool has let in wait again in Envoy, where no priority and no maxWait holds.", "Raise connections.max of the service, or lower maxConcurrency."},
 
 	{ObjectiveRange, Error, "objective that cannot be met or missed", "100% leaves no budget, 0% promises nothing.", "Choose an objective above 0% and below 100%."},
 	{NeverCounted, Error, "outcome that no SLI counts as bad", "ok is good by definition; aborted and injected requests are outside.", "Take it out of bad."},
@@ -166,6 +181,9 @@ var catalogue = []Code{
 	{NeverTooSlow, Warning, "latency threshold that no answer exceeds", "timeout.request ends a request before the threshold, as a timeout, which a latency objective does not count.", "Lower the threshold below timeout.request; count timeouts by an availability objective."},
 
 	{UnsafeFault, Error, "per-attempt error on an unsafe method", "The upstream has already acted when its answer is replaced, and a retry would act twice.", "Use at: edge, or routes with safe methods or an idempotency key."},
+	{NoGuardrails, Warning, "experiment without guardrails", "The defaults then hold: it ends after 30m, and early when 75% of a budget is consumed, errors rise by 5 points or a breaker opens. Whoever starts it should have decided that.", "Write guardrails, or guardrails: {} for the defaults."},
+	{RampCutShort, Warning, "ramp longer than maxDuration", "The experiment ends before the last steps, so the share that was meant is never reached.", "Raise guardrails.maxDuration, or shorten the ramp."},
+	{BlindGuardrail, Warning, "guardrail that sees nothing", "Without an objective there is no budget, and without a breaker none opens, so this guardrail stops nothing.", "Add the objective or breaker, or rely on another guardrail."},
 
 	{NotEnforced, Warning, "accepted, not enforced yet", "The field is part of the schema, but this build does nothing with it.", "Leave it in for later builds; do not rely on it now."},
 }

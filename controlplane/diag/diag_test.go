@@ -50,6 +50,17 @@ func TestWriteText(t *testing.T) {
 	}
 }
 
+// TestWriteGitHub pins the format of workflow commands, in which some signs are
+// escaped: https://docs.github.com/actions/reference/workflow-commands.
+func TestWriteGitHub(t *testing.T) {
+	t.Parallel()
+	full := New(UnknownField, Pos{File: "a,b:c.yaml", Line: 6, Column: 5}, "spec.x", "100% unknown")
+	full.Hint = "did you mean\x1b[2J y?"
+	var out bytes.Buffer
+	WriteGitHub(&out, List{full, New(NotEnforced, Pos{}, "", "b")})
+	require.Equal(t, "::error file=a%2Cb%3Ac.yaml,line=6,col=5,title=SW0102::100%25 unknown (spec.x)%0Adid you mean\uFFFD[2J y?\n::warning title=SW0900::b\n", out.String())
+}
+
 func TestExcerpt(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("0123456789", 30)

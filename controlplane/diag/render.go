@@ -73,6 +73,35 @@ func plural(n int, word string) string {
 	return fmt.Sprintf("%d %ss", n, word)
 }
 
+// WriteGitHub writes the findings as workflow commands, which GitHub shows
+// beside the lines of a pull request. Errors of w are w's to remember.
+func WriteGitHub(w io.Writer, l List) {
+	out := bufio.NewWriter(w)
+	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
+	data := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
+	for _, d := range l {
+		fmt.Fprintf(out, "::%s ", d.Severity)
+		if d.Pos.File != "" {
+			fmt.Fprintf(out, "file=%s,", property.Replace(printable(d.Pos.File)))
+		}
+		if d.Pos.Line > 0 {
+			fmt.Fprintf(out, "line=%d,", d.Pos.Line)
+		}
+		if d.Pos.Column > 0 {
+			fmt.Fprintf(out, "col=%d,", d.Pos.Column)
+		}
+		message := printable(d.Message)
+		if d.Path != "" {
+			message += " (" + printable(d.Path) + ")"
+		}
+		if d.Hint != "" {
+			message += "\n" + printable(d.Hint)
+		}
+		fmt.Fprintf(out, "title=%s::%s\n", d.Code, data.Replace(message))
+	}
+	_ = out.Flush() // see above
+}
+
 // WriteJSON writes the findings as {"items":[…]}. Errors of w are w's to
 // remember.
 func WriteJSON(w io.Writer, l List) {

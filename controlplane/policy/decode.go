@@ -299,7 +299,7 @@ func (d *decoder) list(v reflect.Value, n *node, c cursor, r rules) {
 		return
 	}
 	out := reflect.MakeSlice(v.Type(), 0, min(len(n.items), 1000))
-	seen := map[string]bool{}
+	seen := map[string]int{} // line of the file
 	for i, item := range n.items {
 		if d.full {
 			return
@@ -310,10 +310,11 @@ func (d *decoder) list(v reflect.Value, n *node, c cursor, r rules) {
 		before := len(d.out)
 		d.value(fresh, item, child, rules{enum: r.enum, format: r.format, nonempty: true})
 		if text, ok := reflect.TypeAssert[string](fresh); ok {
-			if seen[text] && len(d.out) == before {
-				d.report(diag.RepeatedItem, item.line, item.column, child.path, fmt.Sprintf("%q is listed twice", clip(text)), "")
+			if first, twice := seen[text]; !twice {
+				seen[text] = d.pos(item.line, item.column).Line
+			} else if len(d.out) == before {
+				d.report(diag.RepeatedItem, item.line, item.column, child.path, fmt.Sprintf("%q is already listed in line %d", clip(text), first), "")
 			}
-			seen[text] = true
 		}
 		out = reflect.Append(out, fresh)
 	}

@@ -88,7 +88,7 @@ func buildEnforcement() map[string]fieldState {
 	add(enforced, o+"service "+o+"routes "+o+"priorities "+o+"objective "+o+"window "+o+"indicator "+
 		o+"indicator.availability "+o+"indicator.availability.bad "+o+"indicator.latency "+o+"indicator.latency.threshold")
 	add(notYet, o+"indicator.jobSuccess")
-	note(notYet, o+"budgetPolicy", "steps that are reached are shown, nothing acts on them")
+	add(enforced, o+"budgetPolicy "+o+"budgetPolicy.consumed "+o+"budgetPolicy.actions")
 
 	note(notYet, "ChaosExperiment.spec", "the experiment cannot be started")
 	note(notYet, "FeatureFlag.spec", "nobody reads the flag")

@@ -5,10 +5,12 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 	"time"
 	_ "time/tzdata" // the same time zones on every machine
+	"unicode/utf8"
 
 	"github.com/seawall-mesh/seawall/controlplane/diag"
 )
@@ -182,10 +184,47 @@ func regexFormat(s string) (string, *flaw) {
 	if s == "" || len(s) > maxRegex {
 		return s, &flaw{diag.BadRegex, fmt.Sprintf("a regular expression has 1 to %d bytes", maxRegex), ""}
 	}
+	if cost := regexCost(s); cost > maxRegexCost {
+		return s, &flaw{diag.RegexTooLarge, fmt.Sprintf("%q compiles to %d steps, at most %d are kept", clip(s), cost, maxRegexCost), "repeat less, or use prefix or template"}
+	}
 	if _, err := regexp.Compile(s); err != nil {
 		return s, &flaw{diag.BadRegex, fmt.Sprintf("%q: %s", clip(s), strings.TrimPrefix(err.Error(), "error parsing regexp: ")), "the syntax is RE2: https://github.com/google/re2/wiki/Syntax"}
 	}
 	return s, nil
+}
+
+// maxRegexCost keeps a compiled expression far below the 100,000 instructions
+// and the 8 MiB at which Envoy refuses it (and the push that holds it).
+const maxRegexCost = 5000
+
+// regexCost estimates the size of the program that RE2 makes of an expression:
+// it works on bytes, so a character outside of ASCII takes up to four steps.
+// It is 0 where the expression is broken.
+func regexCost(s string) int {
+	parsed, err := syntax.Parse(s, syntax.Perl)
+	if err != nil {
+		return 0
+	}
+	prog, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return 0
+	}
+	cost := 0
+	for i := range prog.Inst {
+		in := &prog.Inst[i]
+		cost++
+		if in.Op == syntax.InstRuneAny || in.Op == syntax.InstRuneAnyNotNL {
+			cost += 12
+		}
+		for r := 0; r+1 < len(in.Rune); r += 2 {
+			if in.Rune[r+1] >= utf8.RuneSelf {
+				cost += 4
+			} else {
+				cost++
+			}
+		}
+	}
+	return cost
 }
 
 const tokenChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + lowerAlnum + "!#$%&'*+-.^_`|~"

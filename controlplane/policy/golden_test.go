@@ -6,9 +6,10 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seawall-mesh/seawall/controlplane/diag"
@@ -23,7 +24,7 @@ func TestGolden(t *testing.T) {
 	cases, err := os.ReadDir("testdata")
 	require.NoError(t, err)
 	for _, c := range cases {
-		if c.Name() == "fuzz" {
+		if c.Name() == "fuzz" || c.Name() == "codes" {
 			continue
 		}
 		t.Run(c.Name(), func(t *testing.T) {
@@ -66,28 +67,37 @@ func golden(t *testing.T, name string, got []byte) {
 	require.Equal(t, string(want), string(got))
 }
 
-// testedElsewhere are codes about files, which golden files cannot hold, with
-// the test that has them.
+// testedElsewhere are codes about files and bounds, which a file of testdata
+// cannot hold, with the test that has them.
 var testedElsewhere = map[string]string{
-	diag.FileUnreadable: "TestLoadFiles", diag.FileTooLarge: "TestLoadFiles", diag.FileNotText: "TestLoadFiles", diag.TooMuch: "TestLoadBounds", diag.TooManyFindings: "TestFindingsAreBounded",
+	diag.FileUnreadable: "TestLoadFiles", diag.FileTooLarge: "TestLoadFiles", diag.TooMuch: "TestLoadBounds", diag.TooManyFindings: "TestFindingsAreBounded",
+	diag.SecretUnusable: "package config",
 }
 
-// TestEveryCodeHasACase holds that no finding is without an example.
-func TestEveryCodeHasACase(t *testing.T) {
+// TestCodes holds one file for each code of the catalogue, named by it: a.yaml
+// and, below, what is said about it.
+func TestCodes(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/*/diag.txt")
-	require.NoError(t, err)
-	seen := map[string]bool{}
-	for _, f := range files {
-		text, err := os.ReadFile(f)
-		require.NoError(t, err)
-		for _, m := range regexp.MustCompile(`(?m): (?:error|warning) (SW\d{4}): `).FindAllSubmatch(text, -1) {
-			seen[string(m[1])] = true
-		}
-	}
 	for _, c := range diag.Codes() {
-		if testedElsewhere[c.Code] == "" {
-			require.True(t, seen[c.Code], "%s (%s) is in no diag.txt", c.Code, c.Title)
+		if testedElsewhere[c.Code] != "" {
+			continue
 		}
+		t.Run(c.Code, func(t *testing.T) {
+			t.Parallel()
+			name := filepath.Join("testdata", "codes", c.Code+".txtar")
+			archive, err := txtar.ParseFile(name)
+			require.NoError(t, err, "%s (%s) has no case", c.Code, c.Title)
+			require.Len(t, archive.Files, 2)
+			_, findings := parse("a.yaml", string(archive.Files[0].Data))
+			require.True(t, slices.ContainsFunc(findings, func(d diag.Diagnostic) bool { return d.Code == c.Code }), "not found: %v", findings)
+			var text bytes.Buffer
+			diag.WriteText(&text, findings)
+			if *update {
+				archive.Files[1].Data = text.Bytes()
+				require.NoError(t, os.WriteFile(name, txtar.Format(archive), 0o644))
+				return
+			}
+			require.Equal(t, string(archive.Files[1].Data), text.String())
+		})
 	}
 }

@@ -107,6 +107,13 @@ func budgetSteps(o *object, steps []BudgetStep) {
 	if o.isBad("spec.budgetPolicy") {
 		return
 	}
+	for i, step := range steps {
+		for j, action := range step.Actions {
+			if action == ActionShedLow {
+				o.fail(diag.NotEnforced, fmt.Sprintf("spec.budgetPolicy[%d].actions[%d]", i, j), "", "shed-low is accepted, not enforced yet: it is shown, nothing is shed")
+			}
+		}
+	}
 	for i := 1; i < len(steps); i++ {
 		if steps[i].Consumed <= steps[i-1].Consumed {
 			o.fail(diag.BudgetStepOrder, fmt.Sprintf("spec.budgetPolicy[%d].consumed", i), "", "consumed %s does not rise above the step before it, %s", steps[i].Consumed, steps[i-1].Consumed)
@@ -134,8 +141,43 @@ func (w *world) experimentRules(o *object, s ChaosExperimentSpec) {
 	if win := s.Guardrails.Window; win != nil && !o.isBad("spec.guardrails.window") && win.From >= win.To {
 		o.fail(diag.BadTime, "spec.guardrails.window.to", "", "from %s is not before to %s", win.From, win.To)
 	}
+	w.guardrailRules(o, s)
 	// A warning only: a missing flag keeps the experiment from starting, which is safe.
 	w.refers(o, diag.UndeclaredFlag, "spec.guardrails.requireFlag", "FeatureFlag", s.Guardrails.RequireFlag, sortedNames(w.flags))
+}
+
+// guardrailRules warns of guardrails that nobody chose, that come before the
+// ramp's end, or that have nothing to look at.
+func (w *world) guardrailRules(o *object, s ChaosExperimentSpec) {
+	const path = "spec.guardrails"
+	if o.isBad(path) || o.isBad("spec.ramp") {
+		return
+	}
+	if o.node(path) == nil {
+		o.fail(diag.NoGuardrails, path, "write guardrails: {} for the defaults", "no guardrails: by default it ends after %s, and early on a burnt budget, more errors or an open breaker", s.Guardrails.MaxDuration)
+	}
+	ramp := Duration(0)
+	for _, step := range s.Ramp {
+		ramp += step.Hold
+	}
+	if ramp > s.Guardrails.MaxDuration {
+		o.fail(diag.RampCutShort, path+".maxDuration", "", "maxDuration %s ends the experiment before its ramp of %s does", s.Guardrails.MaxDuration, ramp)
+	}
+	const budget, breaker = path + ".abortWhen.errorBudgetConsumed", path + ".abortWhen.breakerOpen"
+	if w.incomplete || o.isBad("spec.service") || o.isBad("spec.routes") {
+		return
+	}
+	if o.node(budget) != nil && !slices.ContainsFunc(w.objects, func(other *object) bool {
+		return other.kind == KindServiceLevelObjective && (other.isBad("spec.service") || spec[ServiceLevelObjective](other).Spec.Service == s.Service)
+	}) {
+		o.fail(diag.BlindGuardrail, budget, "", "service %q has no ServiceLevelObjective, so no budget of it is ever consumed", s.Service)
+	}
+	routes, known := w.routesOf(s.Service)
+	if known && s.Guardrails.AbortWhen.BreakerOpen && o.node(breaker) != nil && !slices.ContainsFunc(routes, func(r Route) bool {
+		return r.Breaker != nil && (len(s.Routes) == 0 || slices.Contains(s.Routes, r.Name))
+	}) {
+		o.fail(diag.BlindGuardrail, breaker, "", "no route that the experiment hits has a breaker, so none ever opens")
+	}
 }
 
 func (w *world) poolOf(o *object, service, pool string) {

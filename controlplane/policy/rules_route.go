@@ -18,17 +18,12 @@ func (w *world) policyRules(o *object, s ResiliencePolicySpec) {
 	poolRules(o, s.Pools)
 	sheddingRules(o, s.Shedding)
 	routeNames(o, s.Routes)
-	everything := -1
+	w.reachRules(o, s)
+	w.poolsFit(o, s)
 	for i := range s.Routes {
 		r, path := &s.Routes[i], fmt.Sprintf("spec.routes[%d]", i)
-		if everything >= 0 && !o.isBad(path) {
-			o.fail(diag.UnreachableRoute, path, "", "route %q is never reached: %q before it matches everything", r.Name, s.Routes[everything].Name)
-		}
 		if o.isBad(path) {
 			continue
-		}
-		if everything < 0 && r.Match.everything() {
-			everything = i
 		}
 		headerRules(o, path, r.Match.Headers)
 		timeoutRules(o, path, r)
@@ -41,6 +36,9 @@ func (w *world) policyRules(o *object, s ResiliencePolicySpec) {
 		}
 		if f := r.Fallback; f != nil && f.Cached == nil && f.Static == nil {
 			o.fail(diag.MissingField, path+".fallback", "", "fallback needs cached, static or both")
+		}
+		if f := r.Fallback; f != nil {
+			staticRules(o, path+".fallback.static", f.Static)
 		}
 		w.routeReferences(o, path, r, s.Pools)
 	}
@@ -68,6 +66,30 @@ func poolRules(o *object, pools map[string]Pool) {
 		if p.Timeout > 0 && p.MaxWait > p.Timeout && !o.isBad(path) {
 			o.fail(diag.PoolWaitTooLong, path+".maxWait", "timeout bounds wait and call together", "maxWait %s is longer than timeout %s", p.MaxWait, p.Timeout)
 		}
+	}
+}
+
+// poolsFit warns where pools let in more calls than there may be connections.
+// Over HTTP/2 many calls share one.
+func (w *world) poolsFit(o *object, s ResiliencePolicySpec) {
+	service := w.services[s.Service]
+	if service == nil || service.isBad("spec.connections") || service.isBad("spec.protocol") || o.isBad("spec.pools") {
+		return
+	}
+	upstream := spec[Service](service).Spec
+	if upstream.Protocol != ProtocolHTTP1 {
+		return
+	}
+	limit, all, told := upstream.Connections.Max, 0, false
+	where := service.place("spec.connections.max")
+	for name, p := range s.Pools {
+		if all += p.MaxConcurrency; p.MaxConcurrency > limit {
+			told = true
+			o.fail(diag.PoolAboveLimit, "spec.pools."+name+".maxConcurrency", "", "pool %q lets in %d calls, but service %q has at most %d connections (%s)", name, p.MaxConcurrency, s.Service, limit, where)
+		}
+	}
+	if all > limit && !told {
+		o.fail(diag.PoolAboveLimit, "spec.pools", "", "the pools together let in %d calls, but service %q has at most %d connections (%s)", all, s.Service, limit, where)
 	}
 }
 

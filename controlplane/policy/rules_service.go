@@ -136,11 +136,13 @@ func oneUpstream(o *object, s ServiceSpec) {
 	case len(s.Endpoints) > 0 && s.DNS != nil:
 		o.fail(diag.NotExactlyOne, "spec.dns", "", "a service has endpoints or dns, not both")
 	}
-	seen := map[Endpoint]bool{}
+	seen := map[Endpoint]int{}
 	for i, e := range s.Endpoints {
-		if seen[e] {
-			o.fail(diag.RepeatedItem, fmt.Sprintf("spec.endpoints[%d]", i), "", "%s port %d is listed twice", e.Address, e.Port)
+		path := fmt.Sprintf("spec.endpoints[%d]", i)
+		if first, twice := seen[e]; twice {
+			o.fail(diag.RepeatedItem, path, "", "%s port %d is already listed in line %d", e.Address, e.Port, first)
+			continue
 		}
-		seen[e] = true
+		seen[e] = o.place(path).Line
 	}
 }

@@ -118,6 +118,8 @@ func buildPlaces() map[string][]Place {
 	control(o, "evaluated over what the filter counts")
 	filter(o+".indicator.latency.threshold", "a bound of the histograms")
 	control(o+".indicator.latency.threshold", "calls above it are bad")
+	control(o+".budgetPolicy", "looked at each second; an action leaves once a tenth less than its step is consumed")
+	control(o+".budgetPolicy.actions", "the release gate, alerts and experiments obey; each coming and going is in the audit log")
 	return table
 }
 

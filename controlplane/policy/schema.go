@@ -64,7 +64,12 @@ func buildFieldTable() map[reflect.Type][]field {
 }
 
 // fieldsOf lists the keys that a struct has in YAML, in its order.
-func fieldsOf(t reflect.Type) []field { return fieldTable[t] }
+func fieldsOf(t reflect.Type) []field {
+	if fields, ok := fieldTable[t]; ok || !isMapping(t) {
+		return fields
+	}
+	return readFields(t) // of ReadDocument
+}
 
 func readFields(t reflect.Type) []field {
 	var out []field

@@ -1,10 +1,13 @@
 package slo
 
 import (
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 )
 
 func TestCount(t *testing.T) {
@@ -65,4 +68,116 @@ func TestCount(t *testing.T) {
 			require.Equal(t, tc.want, tc.objective.Count(tc.sums))
 		})
 	}
+}
+
+// TestCountAgainstSingleRequests draws requests one by one and objectives at
+// random, and compares what a Book counts of their sums with a judgement of each
+// request by the words of DESIGN section 5.
+func TestCountAgainstSingleRequests(t *testing.T) {
+	type request struct {
+		service, route, priority, outcome string
+		status                            uint16
+		degraded, synthetic               bool
+		tookMS                            int64 // -1: a stream
+	}
+	bounds := []int64{10_000, 100_000, 500_000}
+	outcomes := []string{"ok", "4xx", "5xx", "reset", "timeout", "connect-failure", "shed", "breaker-open", "bulkhead-full", "bulkhead-timeout", "deadline", "aborted", "injected"}
+	pick := func(rt *rapid.T, label string, from ...string) string { return rapid.SampledFrom(from).Draw(rt, label) }
+	rapid.Check(t, func(rt *rapid.T) {
+		var objectives []Objective
+		for range rapid.IntRange(1, 4).Draw(rt, "objectives") {
+			o := Objective{Service: pick(rt, "service", "a", "b")}
+			o.Routes = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"r", "s"}), 0, 2, rapid.ID[string]).Draw(rt, "routes")
+			o.Priorities = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"high", "low"}), 0, 2, rapid.ID[string]).Draw(rt, "priorities")
+			if rapid.Bool().Draw(rt, "latency") {
+				o.LatencyThreshold = time.Duration(rapid.SampledFrom(bounds).Draw(rt, "threshold")) * time.Microsecond
+			} else {
+				o.Bad = rapid.SliceOfNDistinct(rapid.SampledFrom(append([]string{"503", "404", "degraded"}, outcomes...)), 0, 5, rapid.ID[string]).Draw(rt, "bad")
+			}
+			objectives = append(objectives, o)
+		}
+		var sums Sums
+		want := make([]Counts, len(objectives))
+		for range rapid.IntRange(0, 30).Draw(rt, "requests") {
+			r := request{
+				service: pick(rt, "service", "a", "b", "c"), route: pick(rt, "route", "r", "s", ""), priority: pick(rt, "priority", "high", "low"),
+				outcome: pick(rt, "outcome", outcomes...), degraded: rapid.Bool().Draw(rt, "degraded"), synthetic: rapid.Bool().Draw(rt, "synthetic"),
+				tookMS: rapid.SampledFrom([]int64{-1, 5, 50, 300, 900}).Draw(rt, "ms"),
+			}
+			switch r.outcome {
+			case "4xx":
+				r.status = rapid.SampledFrom([]uint16{0, 404, 429}).Draw(rt, "status")
+			case "5xx":
+				r.status = rapid.SampledFrom([]uint16{0, 500, 503}).Draw(rt, "status")
+			}
+			sums.Cells = append(sums.Cells, Cell{Service: r.service, Route: r.route, Priority: r.priority, Outcome: r.outcome, Status: r.status, Degraded: r.degraded, Synthetic: r.synthetic, N: 1})
+			if r.tookMS >= 0 && r.outcome != "injected" && !r.synthetic {
+				class, le := LatencyBad, int64(-1)
+				switch r.outcome {
+				case "ok", "4xx":
+					class = LatencyGood
+				case "aborted":
+					class = LatencyAborted
+				}
+				for _, b := range bounds {
+					if r.tookMS*1000 <= b {
+						le = b
+						break
+					}
+				}
+				sums.Latency = append(sums.Latency, Latency{Service: r.service, Route: r.route, Priority: r.priority, Class: class, LeUS: le, N: 1})
+			}
+			for n, o := range objectives {
+				c := &want[n]
+				if r.service != o.Service || r.route == "" || (len(o.Routes) > 0 && !slices.Contains(o.Routes, r.route)) ||
+					(len(o.Priorities) > 0 && !slices.Contains(o.Priorities, r.priority)) {
+					continue
+				}
+				slow := r.tookMS*1000 > int64(o.LatencyThreshold/time.Microsecond)
+				switch {
+				case r.synthetic:
+					c.Synthetic++
+					continue
+				case r.outcome == "injected":
+					c.Injected++
+					continue
+				case r.outcome == "aborted":
+					c.Aborted++
+					if o.LatencyThreshold > 0 && slow {
+						c.Total++
+						c.Bad++
+					}
+					continue
+				}
+				if r.degraded {
+					c.Degraded++
+				}
+				if o.LatencyThreshold > 0 {
+					if (r.outcome == "ok" || r.outcome == "4xx") && r.tookMS >= 0 {
+						c.Total++
+						if slow {
+							c.Bad++
+						}
+					}
+					continue
+				}
+				c.Total++
+				list := o.Bad
+				if len(list) == 0 {
+					list = DefaultBad()
+				}
+				bad := slices.Contains(list, r.outcome) || (r.status > 0 && slices.Contains(list, strconv.Itoa(int(r.status))))
+				if r.degraded {
+					bad = slices.Contains(list, "degraded")
+				}
+				if bad {
+					c.Bad++
+				}
+			}
+		}
+		require.Equal(rt, want, NewBook(objectives).Count(sums))
+		for n, o := range objectives {
+			require.Equal(rt, want[n], o.Count(sums))
+		}
+	})
 }

@@ -98,6 +98,11 @@ func TestState(t *testing.T) {
 			monthly(), map[int64]Counts{20 * 1440: {Total: 10_000_000}, hour - 1: {Total: 1000, Bad: 100}, 0: {Total: 100}}, fresh,
 			Burning, []string{"slow", "chronic"},
 		},
+		"exhausted comes before burning": {
+			monthly(), map[int64]Counts{20 * 1440: {Total: 10_000}, 1: {Total: 1000, Bad: 100}}, fresh,
+			Exhausted, []string{"fast", "medium", "slow", "chronic"},
+		},
+		"and before insufficient data": {monthly(), map[int64]Counts{0: {Total: 10, Bad: 1}}, fresh, Exhausted, nil},
 		"two bad requests are no burn": {
 			monthly(), map[int64]Counts{20 * 1440: {Total: 10_000_000}, 1: {Total: 70, Bad: 2}}, fresh, OK, nil,
 		},

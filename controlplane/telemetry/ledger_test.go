@@ -1,7 +1,9 @@
 package telemetry_test
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
@@ -129,4 +131,47 @@ func TestAClockThatStepsBack(t *testing.T) {
 	e.send(batch('a', 2, row(e.minute()+5, ok(2))))
 	e.pass(3 * time.Minute)
 	require.EqualValues(t, 3, total())
+}
+
+// watched counts what is asked of a store.
+type watched struct {
+	telemetry.Store
+
+	stretches int
+}
+
+func (w *watched) Sums(ctx context.Context, bounds []int64, latency bool) ([]slo.Sums, error) {
+	w.stretches += len(bounds) - 1
+	return w.Store.Sums(ctx, bounds, latency)
+}
+
+// TestAQuestionReadsLittle: only what is new, also where windows move into the
+// next ten minutes, hour or day.
+func TestAQuestionReadsLittle(t *testing.T) {
+	e := setup(t)
+	store := &watched{Store: e.store}
+	ingest := telemetry.New(telemetry.Config{Log: slog.New(slog.DiscardHandler), Store: store, Now: e.now})
+	defer ingest.Close()
+	ingest.SetPolicy([]slo.Objective{{Name: "x", Service: "payments", ObjectivePPM: 999_000, Window: 30 * 24 * time.Hour}}, nil, nil)
+	ask := func() int {
+		store.stretches = 0
+		_, err := ingest.SLOs(t.Context())
+		require.NoError(t, err)
+		return store.stretches
+	}
+	require.Greater(t, ask(), 60, "nothing was known")
+	most := 0
+	for minute := range 13 * 60 { // past midnight
+		e.pass(time.Minute)
+		first := ask()
+		if minute > 30 {
+			most = max(most, first)
+		}
+		for range 5 {
+			ask()
+		}
+		require.LessOrEqual(t, ask(), 2, "the last whole minute and the current one")
+	}
+	require.LessOrEqual(t, most, 20)
+	t.Logf("at most %d stretches at the turn of a minute", most)
 }

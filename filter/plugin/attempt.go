@@ -159,11 +159,14 @@ func (vm *VM) settleFailed(s *stream, now int64) {
 		vm.settleTry(s, breaker.Result{}, now)
 		return
 	}
-	outcome, status := t.unseen(s.route.perTry, now), t.status
-	if status >= 400 {
-		outcome = byStatus(status)
+	outcome := t.unseen(s.route.perTry, now)
+	switch {
+	case t.status >= 400:
+		outcome = byStatus(t.status)
+	case t.status > 0:
+		outcome = contract.ServerError // over gRPC, a status of its own
 	}
-	vm.settleTry(s, verdict(s.route.cell, outcome, status, status >= 400), now)
+	vm.settleTry(s, verdict(s.route.cell, outcome, t.status, t.status > 0), now)
 }
 
 // unseen is how a try ended that no answer was seen of.
@@ -333,6 +336,21 @@ func endTries(s *stream, result breaker.Result, outcome contract.Outcome, now in
 		return verdict(s.route.cell, o, 0, false)
 	}
 	return result
+}
+
+// injected is what a request is counted as: one that chaos has touched is kept
+// out of everything else.
+func (vm *VM) injected(s *stream, o contract.Outcome) contract.Outcome {
+	if s.tries == nil {
+		return o
+	}
+	if len(vm.freeTries) < maxFreeTries {
+		vm.freeTries = append(vm.freeTries, s.tries) // whoever takes it clears it
+	}
+	if s.tries.injected && !o.Refusal() {
+		return contract.Injected
+	}
+	return o
 }
 
 // attempts is how many tries of a request the upstream was sent.

@@ -225,3 +225,49 @@ func TestAPanicOfTheAttemptRole(t *testing.T) {
 	require.EqualValues(t, 1, w.vm.counters.Panics)
 	require.EqualValues(t, 1, w.vm.counters.Requests)
 }
+
+// What chaos does to one try says nothing of the next one.
+func TestAfterAFaultTheServiceStillCounts(t *testing.T) {
+	t.Parallel()
+	w := attempts(t, func(r *contract.Route) {
+		r.Faults = []contract.Fault{{Experiment: "e", PPM: 1_000_000, NotAfterNS: 1 << 62, Tries: 1, Status: 503}}
+	})
+	edge, mark := w.begin("pay/charge")
+	first, _ := w.try(mark, 1)
+	require.Equal(t, "503", w.answered(first, "200")[headerStatus])
+	w.vm.StreamDone(first)
+	second, _ := w.try(mark, 2)
+	require.Zero(t, w.cell().state.Breaker.Failures, "chaos")
+	w.answered(second, "500")
+	require.EqualValues(t, 1, w.cell().state.Breaker.Failures, "the service")
+	w.vm.StreamDone(second)
+	w.end(edge, "pay/charge", status(500))
+	require.EqualValues(t, 1, w.cell().state.Breaker.Failures)
+	row := w.batch().Rows[0]
+	require.Equal(t, []contract.Count{{Outcome: "injected", N: 1}}, row.Counts)
+	require.EqualValues(t, 2, row.Attempts)
+}
+
+func TestAGRPCStatusThatIsRetriedIsAFailure(t *testing.T) {
+	t.Parallel()
+	w := attempts(t, nil)
+	_, mark := w.begin("pay/charge")
+	id, _ := w.try(mark, 1)
+	w.answered(id, "200", "grpc-status", "14")
+	w.vm.StreamDone(id)
+	w.try(mark, 2)
+	require.EqualValues(t, 1, w.cell().state.Breaker.Failures)
+	require.Equal(t, uint8(contract.ServerError), contractCause(w))
+}
+
+func contractCause(w *worker) uint8 {
+	// The cause is told when the breaker opens.
+	for range 4 {
+		_, mark := w.begin("pay/charge")
+		id, _ := w.try(mark, 1)
+		w.answered(id, "200", "grpc-status", "14")
+		w.vm.StreamDone(id)
+		w.try(mark, 2)
+	}
+	return w.cell().state.Breaker.Cause
+}

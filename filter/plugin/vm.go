@@ -316,13 +316,7 @@ func (vm *VM) StreamDone(id uint32) {
 		outcome, status = contract.ClientError, 404 // no route: over gRPC, Envoy's answer looks like a good one
 	}
 	sent := vm.attempts(&s)
-	if s.tries != nil {
-		if s.tries.injected && !outcome.Refusal() {
-			outcome = contract.Injected
-		}
-		vm.freeTries = append(vm.freeTries, s.tries)
-	}
-	vm.count(r, outcome, status, duration, sent, now)
+	vm.count(r, vm.injected(&s, outcome), status, duration, sent, now)
 	if r.cell != nil && known && !s.refused.Refusal() {
 		result := verdict(r.cell, outcome, status, upstream)
 		if s.visit != nil && s.visit.cut(outcome, now-s.start) {

@@ -3,7 +3,7 @@
 package e2e
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -21,9 +20,9 @@ import (
 // has no part in it but for the decision that it writes into an answer.
 type accessLog struct {
 	u     *up
-	file  *os.File
-	raw   bytes.Buffer
-	lines int
+	file  *bufio.Reader
+	line  []byte // one that is not whole yet
+	lines int    // so far
 }
 
 // sighting is one line of it.
@@ -55,6 +54,12 @@ func (s sighting) outcome() string {
 		return "aborted"
 	case s.Status == 200:
 		return "ok"
+	case s.Status >= 500 && s.Details == "via_upstream":
+		return "5xx"
+	case s.Status == 404 && s.Details == "direct_response":
+		return "4xx"
+	case s.Status == 504 && s.Flags == "UT":
+		return "timeout"
 	case s.Status == 503 && (strings.Contains(s.Flags, "UC") || strings.Contains(s.Flags, "UR")):
 		return "reset"
 	}
@@ -72,35 +77,45 @@ func (u *up) keepAccessLog() *accessLog {
 	file, err := os.Open(kept)
 	require.NoError(u.t, err)
 	u.t.Cleanup(func() { _ = file.Close() })
-	return &accessLog{u: u, file: file}
+	return &accessLog{u: u, file: bufio.NewReader(file)}
 }
 
 // all waits until the log has all requests that Envoy has counted, which it
 // writes within some ten seconds, and returns them.
-func (l *accessLog) all() []sighting {
+func (l *accessLog) all() (all []sighting) {
+	l.u.t.Helper()
+	l.each(func(s sighting) { all = append(all, s) })
+	return all
+}
+
+// each is all for a log that is too long to be kept.
+func (l *accessLog) each(see func(sighting)) {
 	t := l.u.t
 	t.Helper()
 	eventually(t, soon, func() (bool, string) {
-		from := l.raw.Len()
-		if _, err := io.Copy(&l.raw, l.file); err != nil {
-			return false, err.Error()
-		}
-		l.lines += bytes.Count(l.raw.Bytes()[from:], []byte("\n"))
+		l.read(see)
 		total, err := l.u.stat("http.seawall.downstream_rq_total")
 		return err == nil && l.lines == total, fmt.Sprintf("%d lines of %d requests (%v)", l.lines, total, err)
 	})
-	return parseAccessLog(t, l.raw.Bytes())
 }
 
-func parseAccessLog(t testing.TB, raw []byte) (all []sighting) {
+// read takes what the log has by now.
+func (l *accessLog) read(see func(sighting)) {
+	t := l.u.t
 	t.Helper()
-	for lines := json.NewDecoder(bytes.NewReader(raw)); ; {
-		var s sighting
-		err := lines.Decode(&s)
+	for {
+		line, err := l.file.ReadSlice('\n')
+		l.line = append(l.line, line...)
 		if errors.Is(err, io.EOF) {
-			return all
+			return
 		}
-		require.NoError(t, err)
-		all = append(all, s)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			require.NoError(t, err)
+			var s sighting
+			require.NoError(t, json.Unmarshal(l.line, &s), "%s", l.line)
+			see(s)
+			l.line = l.line[:0]
+			l.lines++
+		}
 	}
 }

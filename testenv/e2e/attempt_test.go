@@ -123,3 +123,37 @@ func (u *up) attempts() map[string]int {
 	}
 	return counts
 }
+
+// The attempt role comes and goes with edits, under load: no request fails, an
+// open breaker stays open, and no try is taken for a request or the reverse.
+func TestTheAttemptRoleComesAndGoes(t *testing.T) {
+	t.Parallel()
+	service := newUpstream(t)
+	service.Set("/broken", upstream.Behaviour{Status: http.StatusServiceUnavailable})
+	policy := func(more string) string {
+		return shop{endpoints: []string{service.Addr()}, routes: []route{
+			{name: "steady", breaker: breaker(5, "1h"), more: more},
+			{name: "broken", breaker: breaker(5, "1h")},
+		}}.yaml()
+	}
+	const retry = "retry: {attempts: 3, backoff: {base: 10ms}, idempotency: {generate: true}}"
+	u := startUp(t, upConfig{policy: policy("")})
+	opener := newCaller(t, u.listen)
+	for range 5 {
+		require.False(t, opener.call(t, "/broken").refused())
+	}
+	require.True(t, opener.call(t, "/broken").refused())
+	u.awaitBreaker("broken", "open")
+	l := startLoad(t, u.listen, 8, "/steady/1", "/broken/1")
+	for i := range 8 {
+		u.edit(policy([]string{retry, ""}[i%2]))
+		l.awaitMore(t, 50)
+		require.Empty(t, l.failures(), "after edit %d", i)
+	}
+	calls := l.stop()
+	require.Empty(t, l.failures())
+	require.Equal(t, []string{"broken breaker-open", "steady ok"}, calls.names())
+	u.awaitOutcomes(calls.plus(tally{"broken 5xx": 5, "broken breaker-open": 1}))
+	require.Equal(t, map[string]int{"broken": 5, "steady": calls["steady ok"]}, u.attempts())
+	u.stop()
+}

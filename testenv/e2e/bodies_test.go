@@ -113,7 +113,8 @@ func TestBodies(t *testing.T) {
 	want := tally{}
 	random := rand.NewChaCha8([32]byte{})
 	bodies := map[int][]byte{}
-	for _, size := range []int{0, 1, 64 << 10, 10 << 20} {
+	const large = 10 << 20
+	for _, size := range []int{0, 1, 64 << 10, large} {
 		bodies[size] = make([]byte, size)
 		_, _ = random.Read(bodies[size])
 	}
@@ -122,6 +123,9 @@ func TestBodies(t *testing.T) {
 			for _, route := range []string{"one", "one-again", "two", "two-again"} {
 				for _, chunked := range []bool{false, true} {
 					for size, body := range bodies {
+						if size == large && chunked != h2 {
+							continue // half of them tell as much
+						}
 						want[route+" ok"]++
 						t.Run(fmt.Sprintf("h2=%t/%s/chunked=%t/%d", h2, route, chunked, size), func(t *testing.T) {
 							t.Parallel()

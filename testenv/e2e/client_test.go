@@ -255,3 +255,13 @@ func (t tally) total() int {
 	}
 	return n
 }
+
+// of is how many ended in one way, over all routes.
+func (t tally) of(outcome string) (n int) {
+	for name, v := range t {
+		if strings.HasSuffix(name, " "+outcome) {
+			n += v
+		}
+	}
+	return n
+}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +29,7 @@ type provocation struct {
 	answer  func(t *testing.T) answer
 	status  int
 	problem string // slug
-	after   int    // retry_after and Retry-After, 0: neither
+	after   int    // retry_after and Retry-After, 0: neither, some: whatever it is
 	flags   string // Envoy's, in its access log
 	counted string // "route outcome", "": in no row
 }
@@ -49,7 +50,8 @@ func TestProblems(t *testing.T) {
 	for path, b := range map[string]upstream.Behaviour{
 		"/hanging": {Hang: true}, "/trying": {Hang: true}, "/silent": {Hang: true},
 		"/reset": {Reset: true}, "/gives-up": {Reset: true}, "/stream-reset": {Reset: true}, "/noise": {Raw: "noise\r\n\r\n"},
-		"/down": {Status: http.StatusServiceUnavailable}, "/pooled": slow, "/queued": slow, "/crowded": {Latency: 4 * time.Second},
+		"/brittle": {Status: http.StatusServiceUnavailable, Headers: map[string]string{"retry-after": "1"}},
+		"/down":    {Status: http.StatusServiceUnavailable}, "/pooled": slow, "/queued": slow, "/crowded": slow,
 	} {
 		service.Set(path, b)
 	}
@@ -58,7 +60,7 @@ func TestProblems(t *testing.T) {
 	closed := nobody.Addr().String()
 	require.NoError(t, nobody.Close())
 	retry := "timeout: {request: 5s, perTry: 1s}, retry: {attempts: 3, retryOn: [reset, timeout, connect-failure], backoff: {base: 10ms, max: 20ms}}"
-	u := startUp(t, upConfig{policy: shop{
+	u := startUp(t, upConfig{workers: 1, policy: shop{ // each worker may have a connection, whatever the limit
 		endpoints: []string{service.Addr()},
 		pools:     "{small: {maxConcurrency: 1, maxQueue: 0}, queue: {maxConcurrency: 1, maxQueue: 5, maxWait: 200ms}}",
 		routes: []route{
@@ -76,6 +78,7 @@ func TestProblems(t *testing.T) {
 			anotherService("nowhere", "dns: {name: nowhere.invalid, port: 80}", "routes: [{name: nowhere}]") +
 			anotherService("second", endpointsAt(service.Addr())+", protocol: http2", "routes: [{name: stream-reset}]") +
 			anotherService("weary", endpointsAt(service.Addr()), "routes: [{name: gives-up, "+retry+"}]") +
+			anotherService("brittle", endpointsAt(service.Addr()), "routes: [{name: brittle, match: {path: {prefix: /brittle}}, retry: {attempts: 3, retryOn: [503]}, breaker: "+breaker(2, "1h")+"}]") +
 			anotherService("narrow", endpointsAt(service.Addr())+", connections: {max: 1}", "routes: [{name: crowded}]"),
 	}.yaml()})
 
@@ -93,8 +96,7 @@ func TestProblems(t *testing.T) {
 		return call(http.MethodGet, host+".local", path, nil)
 	}
 	// What is counted besides the provocations.
-	want := tally{"down 5xx": 1, "pooled ok": 1, "queued ok": 1}
-	var mu sync.Mutex
+	want := tally{"down 5xx": 1, "pooled ok": 1, "queued ok": 1, "crowded ok": 2, "brittle 5xx": 1}
 	// behind is the answer to a call that comes while another one takes long.
 	behind := func(path string) func(t *testing.T) answer {
 		c := newCaller(t, u.listen)
@@ -104,25 +106,30 @@ func TestProblems(t *testing.T) {
 			return post(path[1:])(tt)
 		}
 	}
-	// Each worker may have a connection whatever the limit, and one request may
-	// wait for one.
+	// One request has the connection, and one waits for it.
 	crowded := func(tt *testing.T) answer {
-		waiting := func() bool {
+		c := newCaller(t, u.listen)
+		c.host = "narrow.local"
+		send(t, c, "/crowded", "first", nil)
+		eventually(tt, soon, func() (bool, string) { return service.Calls("/crowded") == 1, "the first does not come" })
+		send(t, c, "/crowded", "second", nil)
+		eventually(tt, soon, func() (bool, string) {
 			n, err := u.stat("cluster.narrow.upstream_rq_pending_active")
-			require.NoError(tt, err)
-			return n == 1
-		}
-		for n := uint64(1); !waiting(); n++ {
-			require.LessOrEqual(tt, n, uint64(3), "calls that neither wait nor are too many")
-			c := newCaller(t, u.listen)
-			c.host = "narrow.local"
-			send(t, c, "/crowded", "crowd", nil)
-			mu.Lock()
-			want["crowded ok"]++
-			mu.Unlock()
-			eventually(tt, soon, func() (bool, string) { return service.Calls("/crowded") == n || waiting(), "a call is lost" })
-		}
+			return n == 1, fmt.Sprintf("%d wait for the connection (%v)", n, err)
+		})
 		return call(http.MethodPost, "narrow.local", "/crowded", nil)(tt)
+	}
+	// The service asks for a second's patience; meanwhile another call's failure
+	// opens the breaker.
+	between := func(tt *testing.T) answer {
+		c := newCaller(t, u.listen)
+		c.method, c.host = http.MethodGet, "brittle.local"
+		first := send(t, c, "/brittle", "first", nil)
+		eventually(tt, soon, func() (bool, string) { return service.Calls("/brittle") == 1, "the first does not come" })
+		require.Equal(tt, 503, call(http.MethodPost, "brittle.local", "/brittle", nil)(tt).status)
+		a := first.wait(tt)
+		require.EqualValues(tt, 2, service.Calls("/brittle"))
+		return a
 	}
 	raw := func(request string) func(t *testing.T) answer {
 		return func(t *testing.T) answer { return sendRaw(t, u.listen, request) }
@@ -162,10 +169,12 @@ func TestProblems(t *testing.T) {
 		// By the filter.
 		{name: "breaker open", answer: func(t *testing.T) answer { post("down")(t); return post("down")(t) },
 			status: 503, problem: problems.BreakerOpen, after: 30, flags: "-", counted: "down breaker-open"},
+		{name: "breaker opens between two tries", answer: between, status: 503, problem: problems.BreakerOpen, after: some, flags: "-", counted: "brittle breaker-open"},
 		{name: "pool full", answer: behind("/pooled"), status: 503, problem: problems.BulkheadFull, after: 1, flags: "-", counted: "pooled bulkhead-full"},
 		{name: "too long in the queue", answer: behind("/queued"), status: 503, problem: problems.BulkheadTimeout, after: 1, flags: "-", counted: "queued bulkhead-timeout"},
 		{name: "no time left", answer: call(http.MethodPost, shopHost, "/late", patience("0")), status: 504, problem: problems.Deadline, flags: "-", counted: "late deadline"},
 	}
+	var mu sync.Mutex
 	flags := map[string]string{} // by request id
 	t.Run("each", func(t *testing.T) {
 		for _, tc := range cases {
@@ -201,6 +210,8 @@ func TestProblems(t *testing.T) {
 	require.Equal(t, len(cases), told, "answers whose request id is in the access log")
 }
 
+const some = -1
+
 // check looks at all that a caller is told, and returns the request id.
 func (p provocation) check(t *testing.T, a answer) (id string) {
 	t.Helper()
@@ -217,6 +228,10 @@ func (p provocation) check(t *testing.T, a answer) (id string) {
 	want := map[string]any{
 		"type": typeBase + p.problem, "title": kind.Title, "status": float64(p.status), "detail": detail,
 		"instance": id, "retryable": kind.Retryable,
+	}
+	if p.after == some {
+		p.after, _ = strconv.Atoi(a.header.Get("retry-after"))
+		require.Positive(t, p.after)
 	}
 	after := ""
 	if p.after != 0 {

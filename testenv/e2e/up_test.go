@@ -43,6 +43,7 @@ type upConfig struct {
 	policies  string    // "" = a new folder with policy in it
 	addresses addresses // zero = free ports
 	binary    string    // "" = seawallBinary
+	alone     bool      // run `seawall serve`, which has no data plane
 }
 
 // up is a running `seawall up`.
@@ -107,9 +108,13 @@ func (u *up) launch() {
 		}
 	}
 	u.stdout, u.stderr = &output{}, &output{}
-	u.cmd, u.exited = startSeawall(u.t, u.cfg.binary, seawallEnv(u.t), u.stdout, u.stderr,
-		"up", "-p", u.cfg.policies, "--data", u.cfg.data, "--workers", strconv.Itoa(u.cfg.workers),
-		"--listen", a.listen, "--admin", a.admin, "--xds", a.xds, "--telemetry", a.telemetry)
+	args := []string{"up", "--workers", strconv.Itoa(u.cfg.workers)}
+	if u.cfg.alone {
+		args = []string{"serve"}
+	}
+	u.cmd, u.exited = startSeawall(u.t, u.cfg.binary, seawallEnv(u.t), u.stdout, u.stderr, append(args,
+		"-p", u.cfg.policies, "--data", u.cfg.data,
+		"--listen", a.listen, "--admin", a.admin, "--xds", a.xds, "--telemetry", a.telemetry)...)
 }
 
 // seawallEnv is the environment of a seawall that is to use the tests' Envoy.

@@ -16,8 +16,7 @@ type try struct {
 	root   *root // nil: there is none, or its VM was dead
 	id     uint32
 	held   bool
-	status string // of the answer that the callback is about
-	answer map[string]string
+	answer map[string]string // headers of the answer that the callback is about
 }
 
 // Answered, Respond, After and Try make a stream a scenario.Routed.

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seawall-mesh/seawall/controlplane/alert"
 	"github.com/seawall-mesh/seawall/controlplane/api"
 	"github.com/seawall-mesh/seawall/controlplane/audit"
 	"github.com/seawall-mesh/seawall/controlplane/budget"
@@ -30,6 +31,7 @@ type Source struct {
 	Fleet       []fleet.Node
 	BreakerList []telemetry.Breaker
 	PoolList    []telemetry.Pool
+	AlertList   []alert.Alert
 	Rows        []telemetry.TrafficRow
 	Objectives  []slo.Status
 	StoreErr    error         // of Traffic and SLOs
@@ -63,6 +65,9 @@ func (s *Source) Breakers() []telemetry.Breaker {
 
 // Pools is a copy of PoolList.
 func (s *Source) Pools() []telemetry.Pool { return append([]telemetry.Pool(nil), s.PoolList...) }
+
+// Alerts is a copy of AlertList.
+func (s *Source) Alerts() []alert.Alert { return append([]alert.Alert(nil), s.AlertList...) }
 
 // Traffic is a copy of Rows, or StoreErr.
 func (s *Source) Traffic(_ context.Context, window time.Duration) ([]telemetry.TrafficRow, error) {

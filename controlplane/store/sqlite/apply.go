@@ -15,13 +15,30 @@ import (
 )
 
 // statements are prepared once: the writer runs them thousands of times a
-// second.
-type statements struct{ add *sql.Stmt }
+// second, and one question asks for hundreds of stretches.
+type statements struct {
+	add     *sql.Stmt
+	grid    *sql.Stmt
+	counts  *sql.Stmt
+	latency *sql.Stmt // and counts
+}
 
 func (s *Store) prepare(ctx context.Context) (err error) {
 	s.stmts.add, err = s.write.PrepareContext(ctx, `INSERT INTO tally (span, start, series, counts, latency) VALUES (?,?,?,?,?)
 		ON CONFLICT DO UPDATE SET counts = seawall_add(counts, excluded.counts), latency = seawall_add(latency, excluded.latency)`)
-	return err
+	if err != nil {
+		return err
+	}
+	for query, stmt := range map[string]**sql.Stmt{
+		selectGrid: &s.stmts.grid,
+		"SELECT series, counts, x'' FROM tally WHERE span=? AND start>=? AND start<?":     &s.stmts.counts,
+		"SELECT series, counts, latency FROM tally WHERE span=? AND start>=? AND start<?": &s.stmts.latency,
+	} {
+		if *stmt, err = s.read.PrepareContext(ctx, query); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type tallyKey struct{ span, start, series int64 }

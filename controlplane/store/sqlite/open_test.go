@@ -42,6 +42,9 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	files, err := migrations.ReadDir("migrations")
 	require.NoError(t, err)
 	newest := len(files)
+	for n, f := range files {
+		require.Regexp(t, fmt.Sprintf(`^%04d_`, n+1), f.Name(), "a file's number is what user_version counts")
+	}
 	for name, tc := range map[string]struct {
 		make   func(t *testing.T, path string)
 		reason error

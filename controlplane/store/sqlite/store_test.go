@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/seawall-mesh/seawall/controlplane/alert"
 	"github.com/seawall-mesh/seawall/controlplane/audit"
 	"github.com/seawall-mesh/seawall/controlplane/gate"
 	"github.com/seawall-mesh/seawall/controlplane/override"
@@ -104,4 +105,11 @@ func open(t *testing.T, path string) *Store {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
+}
+
+func TestAlerts(t *testing.T) {
+	storetest.ExerciseAlerts(t, func(t *testing.T) func() alert.Store {
+		path := filepath.Join(t.TempDir(), "seawall.db")
+		return func() alert.Store { return open(t, path) }
+	})
 }

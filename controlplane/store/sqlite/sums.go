@@ -42,7 +42,11 @@ const rollLag = 2
 // roll sums up the spans that have ended. A sum replaces what was there, so
 // rolling twice is safe.
 func roll(tx *sql.Tx, minute int64) (grid, error) {
-	g, err := readGrid(context.Background(), tx)
+	rows, err := tx.Query(selectGrid)
+	if err != nil {
+		return grid{}, err
+	}
+	g, err := readGrid(rows)
 	if err != nil {
 		return g, err
 	}
@@ -70,12 +74,10 @@ func roll(tx *sql.Tx, minute int64) (grid, error) {
 	return g, nil
 }
 
-func readGrid(ctx context.Context, tx *sql.Tx) (grid, error) {
+const selectGrid = "SELECT span, until, NULL FROM rolled UNION ALL SELECT span, NULL, since FROM kept"
+
+func readGrid(rows *sql.Rows) (grid, error) {
 	var g grid
-	rows, err := tx.QueryContext(ctx, "SELECT span, until, NULL FROM rolled UNION ALL SELECT span, NULL, since FROM kept")
-	if err != nil {
-		return g, err
-	}
 	defer rows.Close()
 	for rows.Next() {
 		var span int64
@@ -131,15 +133,20 @@ func (s *Store) Sums(ctx context.Context, bounds []int64, latency bool) ([]slo.S
 		return nil, err
 	}
 	defer tx.Rollback() //nolint:errcheck // it has only read
-	g, err := readGrid(ctx, tx)
+	rows, err := tx.StmtContext(ctx, s.stmts.grid).QueryContext(ctx)
 	if err != nil {
 		return nil, err
 	}
-	stmt, err := tx.PrepareContext(ctx, readTallies[latency])
+	g, err := readGrid(rows)
 	if err != nil {
 		return nil, err
 	}
-	defer stmt.Close()
+	// It leaves the latency where it is unless it is wanted.
+	stmt := s.stmts.counts
+	if latency {
+		stmt = s.stmts.latency
+	}
+	stmt = tx.StmtContext(ctx, stmt)
 	sums := make([]slo.Sums, max(0, len(bounds)-1))
 	for i := range sums {
 		totals := totals{}
@@ -153,12 +160,6 @@ func (s *Store) Sums(ctx context.Context, bounds []int64, latency bool) ([]slo.S
 		}
 	}
 	return sums, nil
-}
-
-// readTallies leaves the latency where it is unless it is wanted.
-var readTallies = map[bool]string{
-	false: "SELECT series, counts, x'' FROM tally WHERE span=? AND start>=? AND start<?",
-	true:  "SELECT series, counts, latency FROM tally WHERE span=? AND start>=? AND start<?",
 }
 
 // totals are packs by series.
