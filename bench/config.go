@@ -24,6 +24,7 @@ const wasmFilter = `
                 vm_config:
                   vm_id: seawall
                   runtime: envoy.wasm.runtime.v8
+                  capability_restriction_config: {allowed_capabilities: %s}
                   configuration: {"@type": type.googleapis.com/google.protobuf.StringValue, value: "%s"}
                   code: {local: {filename: %s}}`
 

@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seawall-mesh/seawall/controlplane/xds/translate"
 	"github.com/seawall-mesh/seawall/envoy"
 	"github.com/seawall-mesh/seawall/filter/contract"
 	"github.com/seawall-mesh/seawall/filter/module"
@@ -197,11 +198,16 @@ func (l *lab) seawall(g guards) (variant, error) {
 	if err != nil {
 		return variant{}, fmt.Errorf("plan of %s: %w", name, err)
 	}
-	v := variant{name: name, filters: fmt.Sprintf(wasmFilter, strconv.Quote(string(text)), l.wasmSHA, l.wasmPath), plan: plan.Hash, deadline: g.deadline}
+	v := variant{name: name, filters: fmt.Sprintf(wasmFilter, strconv.Quote(string(text)), capabilities(g.attempts), l.wasmSHA, l.wasmPath), plan: plan.Hash, deadline: g.deadline}
 	if g.attempts {
-		v.upstream = fmt.Sprintf(attemptChain, fmt.Sprintf(wasmFilter, strconv.Quote(contract.AttemptConfig), l.wasmSHA, l.wasmPath))
+		v.upstream = fmt.Sprintf(attemptChain, fmt.Sprintf(wasmFilter, strconv.Quote(contract.AttemptConfig), capabilities(true), l.wasmSHA, l.wasmPath))
 	}
 	return v, nil
+}
+
+// capabilities is the allow-list of an edge's VMs, as YAML.
+func capabilities(attempts bool) string {
+	return "{" + strings.Join(translate.Capabilities(attempts), ": {}, ") + ": {}}"
 }
 
 func (l *lab) start(ctx context.Context, v variant) (*process, error) {

@@ -59,11 +59,11 @@ type Rule struct {
 func Rules() []Rule {
 	return []Rule{
 		{ErrorBudgetBurn, Page, 0, 5 * time.Minute, true,
-			"Find what fails: `seawall traffic --service` by route, `seawall breakers`, the last release (`seawall deployments`). Roll back, or shed what is not needed; `seawall slo` shows how long the budget lasts."},
+			"Find what fails: `seawall traffic`, `seawall breakers`, the last release in `seawall deployments`. Roll back, or shed what is not needed; `seawall slo` shows how long the budget lasts."},
 		{ErrorBudgetExhausted, Ticket, 0, 5 * time.Minute, true,
 			"The promise of this window is broken. Follow the budget policy (`seawall slo`): releases wait, reliability comes first."},
 		{HighErrorRate, Page, 5 * time.Minute, 5 * time.Minute, true,
-			"See which outcome it is: `seawall traffic --service`. timeout, reset and 5xx come from the upstream; shed, breaker-open and bulkhead-* are Seawall protecting it."},
+			"See which route and which outcome it is: `seawall traffic -o json`. timeout, reset and 5xx come from the upstream; shed, breaker-open and bulkhead-* are Seawall protecting it."},
 		{CircuitBreakerOpen, Page, 5 * time.Minute, 2 * time.Minute, true,
 			"The upstream has failed for minutes and is not called; its clients get 503 or a fallback. Mend the upstream: the breaker probes it and closes by itself."},
 		{CircuitBreakerFlapping, Ticket, 0, 15 * time.Minute, true,

@@ -27,7 +27,7 @@ type Options struct {
 	Telemetry   string
 	DataDir     string
 	ConfigFile  string // "" = none
-	Workers     int // of Envoy; 0: one per CPU
+	Workers     int    // of Envoy; 0: one per CPU
 	Log         *slog.Logger
 	Stdout      io.Writer
 	Version     string

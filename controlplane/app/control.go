@@ -109,7 +109,9 @@ func openControlPlane(ctx context.Context, o controlOptions, filterHash string) 
 			c.ingest.SetPolicy(l.objectives, l.boundsUS, l.breakers)
 			c.xds.SetModel(l.model)
 		},
-		recalled: func(l load) { c.ingest.SetRoutes(l.routes) },
+		remember: func(routes []telemetry.Route) error {
+			return store.KnowRoutes(context.WithoutCancel(ctx), time.Now(), routes)
+		},
 	}
 	c.overrides, err = override.Load(ctx, override.Config{
 		Log: o.log.With("logger", "override"), Store: store, Now: time.Now, Known: c.loader.known, Changed: c.loader.force,

@@ -49,7 +49,7 @@ type loader struct {
 	problems string     // prefix of problem types; "" = the default
 	accepted string     // file of the last accepted policies
 	apply    func(load) // called with the newest, one at a time; must not block
-	recalled func(load) // called with what an earlier run accepted last, before all others
+	remember func([]telemetry.Route) error // makes routes durable before they are in force
 
 	compiling sync.Mutex // held from compiling to applying, so that the newest is applied last
 
@@ -96,7 +96,6 @@ func (e *pathError) Hint() string {
 // first loads what is served from the start: the policies, or where they have
 // errors the ones that an earlier run over the same data folder accepted.
 func (l *loader) first() error {
-	l.recall()
 	refused, err := l.load(l.paths)
 	if err != nil {
 		return err
@@ -117,21 +116,6 @@ func (l *loader) first() error {
 	l.log.Error("the policies have errors; serving those that were accepted last", "file", l.accepted, "errors", len(refused))
 	l.refuse(refused)
 	return nil
-}
-
-// recall finds what an earlier run accepted last: data planes may run it still,
-// and what they have counted by it is to come. Not to find it stops nothing.
-func (l *loader) recall() {
-	if _, err := os.Stat(l.accepted); err != nil {
-		return
-	}
-	set, _, err := policy.Load(l.accepted)
-	if err != nil || set == nil {
-		return
-	}
-	if earlier, err := compileLoad(set, compile.Options{Listen: l.listen, Now: time.Now()}); err == nil {
-		l.recalled(earlier)
-	}
 }
 
 // watch loads again after each change, until ctx ends.
@@ -194,6 +178,10 @@ func (l *loader) load(paths []string) (refused diag.List, err error) {
 	}
 	if err := l.keep(set); err != nil {
 		l.log.Error("the accepted policies could not be kept for the next start", "file", l.accepted, "error", err)
+	}
+	// What filters count by them is believed also by a process after this one.
+	if err := l.remember(next.routes); err != nil {
+		l.log.Error("the routes could not be kept: what is counted of new ones is lost if this process is killed now", "error", err)
 	}
 	l.mu.Lock()
 	before := l.inForce.set

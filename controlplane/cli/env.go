@@ -49,7 +49,7 @@ type UpOptions struct {
 	Telemetry   string
 	DataDir     string
 	ConfigFile  string // "" = none
-	Workers     int // 0: as many as Envoy chooses
+	Workers     int    // 0: as many as Envoy chooses
 	Log         *slog.Logger
 	Stdout      io.Writer
 	Version     string

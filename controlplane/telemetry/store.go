@@ -35,7 +35,12 @@ type Store interface {
 	// not hold up Apply for long, and reports how many rows went.
 	Prune(ctx context.Context, at time.Time, keep Retention, vmSeenFrom time.Time) (int64, error)
 
-	// Routes are all that counts are kept of, in no order.
+	// KnowRoutes notes the routes of a policy that is about to be in force, and is
+	// durable when it returns.
+	KnowRoutes(ctx context.Context, at time.Time, routes []Route) error
+
+	// Routes are all that counts are kept of, and those that KnowRoutes was told
+	// of, in no order. Prune forgets the latter as it forgets VMs.
 	Routes(ctx context.Context) ([]Route, error)
 
 	// LastBatch is when the newest batch arrived, zero if none ever did.

@@ -40,10 +40,10 @@ var causes = [...]struct {
 }{
 	{flagFaultInjected, contract.Injected},
 	{flagOverloadManager | flagDropOverload | flagDropAll, contract.Shed},
-	{flagOverflow, contract.BulkheadFull},
 	{flagNoHealthyUpstream | flagConnectionFailure | flagDNSFailure, contract.ConnectFailure},
 	{flagUpstreamTimeout | flagMaxStreamDuration | flagDurationTimeout, contract.Timeout},
 	{flagConnectionTermination | flagUpstreamRemoteReset | flagLocalReset | flagUpstreamProtocol, contract.Reset},
+	{flagOverflow, contract.BulkheadFull}, // beside another: the retry budget left what had failed as it was
 }
 
 // classify names the outcome of a stream that Seawall did not refuse, and says

@@ -182,6 +182,7 @@ func Incident() *Source {
 			{Service: "fraud", Pool: "checks", Node: "edge-1", Held: 2, Limit: 10, Granted: 8211},
 			{Service: "payments", Pool: "exports", Node: "edge-1", Held: 5, Waiting: 10, Limit: 5, Granted: 312, Full: 44, TimedOut: 7, MaxWait: 1480},
 		},
+		AlertList: alerts(ago),
 		Rows: []telemetry.TrafficRow{
 			{Service: "fraud", Route: "check", Priority: "high", Total: 8211, Good: 8211, Outcomes: map[string]uint64{"ok": 8211}, Would: map[string]uint64{}, P50: ms(3.1), P95: ms(9.8), P99: ms(38)},
 			{Service: "payments", Route: "charge", Priority: "critical", Total: 10412, Good: 10033, Bad: 379, Aborted: 3, Outcomes: map[string]uint64{"ok": 10033, "5xx": 5, "breaker-open": 374}, Would: map[string]uint64{}, P50: ms(21), P95: ms(118), P99: ms(12_400)},
@@ -191,6 +192,25 @@ func Incident() *Source {
 		Open: []budget.Standing{{
 			Key: budget.Key{Objective: "payments-availability", Action: policy.ActionMandatoryPostmortem}, Service: "payments", Since: ago(time.Hour),
 		}},
+	}
+}
+
+func alerts(ago func(time.Duration) time.Time) []alert.Alert {
+	one := func(name string, state alert.State, severity alert.Severity, age time.Duration, summary string, labels map[string]string) alert.Alert {
+		rule, _ := alert.RuleOf(name)
+		return alert.Alert{Name: name, State: state, Severity: severity, Since: ago(age), Began: ago(age + rule.For), Labels: labels, Summary: summary, Action: rule.Action}
+	}
+	slow := one(alert.ErrorBudgetBurn, alert.Firing, alert.Ticket, 3*time.Hour, "payments-availability burns its error budget 1.5 times too fast over 3d, 1.5 over 6h",
+		map[string]string{"slo": "payments-availability", "service": "payments", "burn_tier": "chronic"})
+	slow.InhibitedBy = "ErrorBudgetBurn/fast"
+	return []alert.Alert{
+		one(alert.ErrorBudgetBurn, alert.Firing, alert.Page, 4*time.Minute, "payments-availability burns its error budget 36.4 times too fast over 1h, 121.0 over 5m",
+			map[string]string{"slo": "payments-availability", "service": "payments", "burn_tier": "fast"}),
+		slow,
+		one(alert.CircuitBreakerOpen, alert.Pending, alert.Page, 18*time.Second, "the breaker of payments/charge is open in 1 of 2 Envoys",
+			map[string]string{"service": "payments", "route": "charge"}),
+		one(alert.HighErrorRate, alert.Resolved, alert.Page, 8*time.Minute, "6.1 % of the requests to fraud failed in the last 5 minutes (61 of 1000)", map[string]string{"service": "fraud"}),
+		one(alert.NodeRejected, alert.Firing, alert.Ticket, 11*time.Minute, "node edge-2 rejected its RDS: Only unique values for domains are permitted.", map[string]string{"node": "edge-2"}),
 	}
 }
 

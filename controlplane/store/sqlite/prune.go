@@ -54,6 +54,7 @@ func (s *Store) Prune(ctx context.Context, at time.Time, keep telemetry.Retentio
 			arg   int64
 		}{
 			{"DELETE FROM vm WHERE seen < ?", vmSeenFrom.UnixNano()},
+			{"DELETE FROM route WHERE told < ?", vmSeenFrom.UnixNano()},
 			{"DELETE FROM series WHERE (day + 1) * 1440 <= ?", keepFrom},
 		} {
 			res, err := tx.ExecContext(ctx, d.query, d.arg)

@@ -71,18 +71,44 @@ const cleanFrom = `SELECT coalesce(
 	(SELECT start + span FROM tally WHERE span = 60 AND latency <> x'' ORDER BY start DESC LIMIT 1),
 	(SELECT start + span FROM tally WHERE span = 1440 AND latency <> x'' ORDER BY start DESC LIMIT 1), 0)`
 
-// Routes are those that counts are kept of.
+// Routes are those that counts are kept of, and that KnowRoutes was told of.
 func (s *Store) Routes(ctx context.Context) ([]telemetry.Route, error) {
-	if err := ctx.Err(); err != nil {
+	all := map[telemetry.Route]bool{}
+	rows, err := s.read.QueryContext(ctx, "SELECT service, route FROM route")
+	if err != nil {
+		return nil, err
+	}
+	for rows.Next() {
+		var r telemetry.Route
+		if err := rows.Scan(&r.Service, &r.Route); err != nil {
+			return nil, errors.Join(err, rows.Close())
+		}
+		all[r] = true
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return nil, err
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	all := make(map[telemetry.Route]bool, len(s.series))
 	for k := range s.series {
 		all[telemetry.Route{Service: k.service, Route: k.route}] = true
 	}
 	return slices.Collect(maps.Keys(all)), nil
+}
+
+// KnowRoutes notes routes that policies have.
+func (s *Store) KnowRoutes(ctx context.Context, at time.Time, routes []telemetry.Route) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.inTx(func(tx *sql.Tx) error {
+		for _, r := range routes {
+			if _, err := tx.Exec("INSERT OR REPLACE INTO route VALUES (?,?,?)", r.Service, r.Route, at.UnixNano()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Boundaries replaces the histogram bounds in force. A new one holds from the

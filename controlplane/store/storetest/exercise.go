@@ -438,6 +438,20 @@ func routes(t *testing.T, open Open) {
 		require.NoError(t, err)
 		require.ElementsMatch(t, []telemetry.Route{{Service: "payments", Route: "charge"}, {Service: "payments", Route: "refund"}}, got)
 	}
+
+	// Those of policies are known before anything is counted, until they were
+	// not told of for as long as VMs are.
+	told := []telemetry.Route{{Service: "payments", Route: "charge"}, {Service: "orders", Route: "list"}}
+	require.NoError(t, s.KnowRoutes(t.Context(), start, told))
+	require.NoError(t, s.KnowRoutes(t.Context(), start.Add(time.Hour), told[:1]))
+	all := append(told, telemetry.Route{Service: "payments", Route: "refund"})
+	for from, want := range map[time.Time][]telemetry.Route{start: all, start.Add(time.Minute): {all[0], all[2]}} {
+		_, err := s.Prune(t.Context(), start, keepAll(time.Hour), from)
+		require.NoError(t, err)
+		got, err := open().Routes(t.Context())
+		require.NoError(t, err)
+		require.ElementsMatch(t, want, got)
+	}
 }
 
 // hostile: numbers that would overflow, and ever new statuses and bounds, keep

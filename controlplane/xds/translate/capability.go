@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"slices"
+
 	wasmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/wasm/v3"
 
 	"github.com/seawall-mesh/seawall/controlplane/ir"
@@ -30,13 +32,19 @@ const responseHeaders = "proxy_on_response_headers"
 // goes gets new VMs, which find the records of the old ones.
 func (b *builder) restriction() *wasmv3.CapabilityRestrictionConfig {
 	allowed := map[string]*wasmv3.SanitizationConfig{}
-	for _, name := range capabilities {
+	for _, name := range Capabilities(attempts(b.edge)) {
 		allowed[name] = &wasmv3.SanitizationConfig{}
 	}
-	if attempts(b.edge) {
-		allowed[responseHeaders] = &wasmv3.SanitizationConfig{}
-	}
 	return &wasmv3.CapabilityRestrictionConfig{AllowedCapabilities: allowed}
+}
+
+// Capabilities is the allow-list of an edge's VMs, with or without clusters
+// that have an attempt role.
+func Capabilities(attempts bool) []string {
+	if attempts {
+		return append(slices.Clone(capabilities), responseHeaders)
+	}
+	return slices.Clone(capabilities)
 }
 
 func attempts(edge ir.Edge) bool {

@@ -36,3 +36,12 @@ CREATE TABLE deployment (
   author  TEXT NOT NULL
 ) STRICT;
 CREATE INDEX deployment_service ON deployment (service, id);
+
+-- Routes that policies had, though nothing may have been counted of them yet:
+-- what a filter counts by a policy is believed by the next process, too.
+CREATE TABLE route (
+  service TEXT NOT NULL,
+  route   TEXT NOT NULL,
+  told    INTEGER NOT NULL, -- Unix ns, when a policy last named it
+  PRIMARY KEY (service, route)
+) STRICT, WITHOUT ROWID;
