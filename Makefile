@@ -60,7 +60,7 @@ clean-tree:
 	@if [ -n "$$(git status --porcelain)" ]; then echo 'the tree is not clean:'; git status --short; exit 1; fi
 
 golden: ## rewrites golden files; look at the diff
-	$(GO) test ./controlplane/policy ./controlplane/compile ./controlplane/xds/... -update
+	$(GO) test ./controlplane/policy ./controlplane/compile ./controlplane/render ./controlplane/xds/... -update
 	$(GO) test ./envoy -run Golden -update
 
 $(TOOLS)/golangci-lint:

@@ -91,6 +91,10 @@ var rules = []rule{
 		why: "the release gate decides on facts that it is given",
 	},
 	{
+		from: "controlplane/alert", never: []string{"controlplane/store/...", "controlplane/compile", "controlplane/xds/...", "controlplane/api", "modernc.org/..."},
+		why: "alerts are judged and sent here; app shows it the other parts and stores what it keeps",
+	},
+	{
 		from: "controlplane/audit", never: []string{modulePath + "/..."}, except: []string{"controlplane/audit"},
 		why: "whatever can be changed by hand writes to the audit log, so it is a leaf",
 	},

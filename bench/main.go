@@ -11,6 +11,7 @@
 //	go run ./bench memory     # resident memory, likewise
 //	go run ./bench edit       # from saving a policy file to its effect in Envoy
 //	go run ./bench slo        # telemetry: ingestion, a thousand objectives, space and start with a year of data
+//	go run ./bench overload   # who is served under overload, in a model, beside models of the filters of Envoy
 //
 // It may import anything; nothing imports it.
 package main
@@ -51,14 +52,14 @@ func main() {
 }
 
 func run(ctx context.Context, names []string) error {
-	all := []bench{{"engine", engine}, {"queue", queue}, {"storm", storm}, {"cpu", cpu}, {"memory", memory}, {"edit", edit}, {"slo", sloBench}}
+	all := []bench{{"engine", engine}, {"queue", queue}, {"storm", storm}, {"cpu", cpu}, {"memory", memory}, {"edit", edit}, {"slo", sloBench}, {"overload", overloadSim}}
 	e := full
 	if i := slices.Index(names, "-quick"); i >= 0 {
 		e, names = quick, slices.Delete(names, i, i+1)
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(all, func(b bench) bool { return b.name == name }) {
-			return fmt.Errorf("no benchmark %q: there are engine, queue, storm, cpu, memory, edit and slo", name)
+			return fmt.Errorf("no benchmark %q: there are engine, queue, storm, cpu, memory, edit, slo and overload", name)
 		}
 	}
 	if load, busy := machineIsBusy(); busy {

@@ -57,7 +57,8 @@ func key(name string, labels map[string]string) string {
 func (a Alert) Key() string { return key(a.Name, a.Labels) }
 
 // Next is the alerts after conditions were seen to hold at now, sorted by name
-// and labels. Where unjudged, alerts of a Measured rule stay as they are.
+// and labels. Where unjudged, alerts of a Measured rule that fire go on, and none
+// begins.
 func Next(before []Alert, conditions []Condition, unjudged bool, now time.Time) []Alert {
 	old := make(map[string]Alert, len(before))
 	for _, a := range before {
@@ -87,12 +88,10 @@ func Next(before []Alert, conditions []Condition, unjudged bool, now time.Time) 
 		case a.State == Resolved && now.Sub(a.Since) >= resolvedFor:
 			continue
 		case a.State == Resolved:
-		case unjudged && rule.Measured && a.State == Pending:
-			a.Began, a.Since = now, now
-		case unjudged && rule.Measured:
-			a.Held = now // the time that it has to be quiet for starts again
 		case a.State == Pending:
 			continue
+		case unjudged && rule.Measured:
+			a.Held = now // the time that it has to be quiet for starts again
 		case !known || now.Sub(a.Held) >= rule.Keep:
 			a.State, a.Since = Resolved, now
 		}

@@ -24,6 +24,10 @@ const (
 	// gone does not ring for ever.
 	expireAfter = 4 * resendEvery
 
+	// awayWait bounds the wait for one that is away: a page must not wait longer
+	// once it is back.
+	awayWait = 10 * time.Second
+
 	// postLimit is how many alerts one request carries.
 	postLimit = 256
 )
@@ -138,8 +142,8 @@ func (a *Alertmanagers) tell(ctx context.Context, p *peer) {
 		if failures++; failures == 1 {
 			a.cfg.Log.Error("alertmanager cannot be told just now", "target", target(p.url), "error", err)
 		}
-		// The next Send tries again, with what is true by then.
-		a.cfg.Wait(ctx, backoff(failures, err))
+		// The next Send after it tries again, with what is true by then.
+		a.cfg.Wait(ctx, min(backoff(failures, err), awayWait))
 	}
 }
 

@@ -97,6 +97,7 @@ func TestMembers(t *testing.T) {
 			"items.0.burn.0.tier", "items.0.burn.0.long", "items.0.burn.0.short", "items.0.burn.0.threshold", "items.0.burn.0.longRate", "items.0.burn.0.shortRate", "items.0.burn.0.firing",
 			"items.0.exhaustsIn", "items.0.state", "items.0.actions",
 		},
+		"alerts":              {"items.0.name", "items.0.state", "items.0.severity", "items.0.since", "items.0.labels", "items.0.summary", "items.0.action", "items.0.inhibitedBy", "items.0.began"},
 		"can-deploy/payments": {"decision", "reasons.0.code", "reasons.0.message", "id", "deployment"},
 		"postmortems":         {"items.0.objective", "items.0.service", "items.0.since"},
 	} {

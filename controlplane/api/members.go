@@ -66,6 +66,10 @@ var memberDocs = map[string]string{
 	"Alert.inhibitedBy": "The alert that says more of the same, so that webhooks are not told of this one; empty when none does.",
 	"Alert.began":       "When its condition began to hold.",
 
+	"Gap.node":  "Envoy's node.id.",
+	"Gap.from":  "What ended earlier is counted.",
+	"Gap.until": "When the node's Envoy began. What the one before had counted and not sent is lost with it; one that was drained had sent all.",
+
 	"Pool.service":       "Service.",
 	"Pool.pool":          "Pool.",
 	"Pool.node":          "Envoy's node.id.",

@@ -80,8 +80,8 @@ type rejectionView struct{ Node, Kind, Message string }
 
 type sloView struct {
 	Name, Service, Objective, Window, Attained, Consumed, Budget, Downtime, ExhaustsIn, State, Tone string
-	Left                                                                                  int // of the budget, percent, 0 to 100
-	Actions                                                                               string
+	Left                                                                                            int // of the budget, percent, 0 to 100
+	Actions                                                                                         string
 }
 
 type trafficView struct{ Service, Route, Priority, Total, Bad, BadShare, Shed, Degraded, P50, P95, P99, Tone string }

@@ -51,14 +51,15 @@ type RefusedLoad struct {
 
 // Status is the control plane in one look.
 type Status struct {
-	Version    string     `json:"version" doc:"Version of the control plane."`
-	PolicyHash string     `json:"policyHash" doc:"Content hash of the policies in force, 16 hex digits; empty before the first accepted load."`
-	FilterHash string     `json:"filterHash" doc:"SHA-256 of the filter module that is pushed to nodes, 64 hex digits."`
-	Services   int        `json:"services" doc:"Number of services in the policies in force."`
-	Nodes      NodeCounts `json:"nodes" doc:"Nodes by state."`
-	Ready      bool       `json:"ready" doc:"The first accepted policy has been served."`
-	LoadedAt   *time.Time `json:"loadedAt" doc:"When the policies in force were loaded; null before the first accepted load."`
-	Refused    *Refusal   `json:"refused" doc:"The last load, if it was refused: the policies before it stayed in force. Null if it was accepted. Its findings are at policy/diagnostics."`
+	Version    string          `json:"version" doc:"Version of the control plane."`
+	PolicyHash string          `json:"policyHash" doc:"Content hash of the policies in force, 16 hex digits; empty before the first accepted load."`
+	FilterHash string          `json:"filterHash" doc:"SHA-256 of the filter module that is pushed to nodes, 64 hex digits."`
+	Services   int             `json:"services" doc:"Number of services in the policies in force."`
+	Nodes      NodeCounts      `json:"nodes" doc:"Nodes by state."`
+	Ready      bool            `json:"ready" doc:"The first accepted policy has been served."`
+	Gaps       []telemetry.Gap `json:"gaps" doc:"Stretches of the last day that counts may lack, oldest first."`
+	LoadedAt   *time.Time      `json:"loadedAt" doc:"When the policies in force were loaded; null before the first accepted load."`
+	Refused    *Refusal        `json:"refused" doc:"The last load, if it was refused: the policies before it stayed in force. Null if it was accepted. Its findings are at policy/diagnostics."`
 }
 
 // NodeCounts counts the nodes that are known by state. A node may be in several.

@@ -45,10 +45,10 @@ type load struct {
 type loader struct {
 	log      *slog.Logger
 	paths    []string
-	listen   string     // for the default Edge
-	problems string     // prefix of problem types; "" = the default
-	accepted string     // file of the last accepted policies
-	apply    func(load) // called with the newest, one at a time; must not block
+	listen   string                        // for the default Edge
+	problems string                        // prefix of problem types; "" = the default
+	accepted string                        // file of the last accepted policies
+	apply    func(load)                    // called with the newest, one at a time; must not block
 	remember func([]telemetry.Route) error // makes routes durable before they are in force
 
 	compiling sync.Mutex // held from compiling to applying, so that the newest is applied last
@@ -180,8 +180,10 @@ func (l *loader) load(paths []string) (refused diag.List, err error) {
 		l.log.Error("the accepted policies could not be kept for the next start", "file", l.accepted, "error", err)
 	}
 	// What filters count by them is believed also by a process after this one.
-	if err := l.remember(next.routes); err != nil {
-		l.log.Error("the routes could not be kept: what is counted of new ones is lost if this process is killed now", "error", err)
+	if hasNew(next.routes, l.current().routes) {
+		if err := l.remember(next.routes); err != nil {
+			l.log.Error("the routes could not be kept: what is counted of new ones is lost if this process is killed now", "error", err)
+		}
 	}
 	l.mu.Lock()
 	before := l.inForce.set
@@ -193,6 +195,15 @@ func (l *loader) load(paths []string) (refused diag.List, err error) {
 		l.log.Info("policies in force", "hash", set.Hash, "services", len(set.Services), "took", time.Since(started).Round(time.Microsecond).String())
 	}
 	return nil, nil
+}
+
+// hasNew reports whether one of routes is not among those before.
+func hasNew(routes, before []telemetry.Route) bool {
+	known := make(map[telemetry.Route]bool, len(before))
+	for _, r := range before {
+		known[r] = true
+	}
+	return slices.ContainsFunc(routes, func(r telemetry.Route) bool { return !known[r] })
 }
 
 func (l *loader) refuse(findings diag.List) {

@@ -36,7 +36,7 @@ type loading struct {
 	*loader
 	t *testing.T
 
-	mu      sync.Mutex
+	mu    sync.Mutex
 	last  load
 	times int
 

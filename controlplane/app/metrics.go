@@ -111,6 +111,8 @@ var (
 	descSLOTotal    = desc("seawall_slo_window_requests", "Requests in the objective's window.", "slo", "service")
 	descSLOBad      = desc("seawall_slo_window_bad_requests", "Bad requests in the objective's window.", "slo", "service")
 	descSLOConsumed = desc("seawall_slo_budget_consumed_ratio", "Consumed share of the error budget; absent without requests.", "slo", "service")
+	descSLOAction   = desc("seawall_slo_action", "1 for each action of the objective's budget policy that is in force.", "slo", "service", "action")
+	descDeployment  = desc("seawall_deployment_timestamp_seconds", "When a service's newest deployment was marked, for annotations.", "service", "version")
 	descSLOBurn     = desc("seawall_slo_burn_rate", "Burn rate over a tier's long and short window.", "slo", "service", "tier", "window")
 )
 
@@ -193,6 +195,16 @@ func (c *stateCollector) objectives(out chan<- prometheus.Metric, gauge func(*pr
 			gauge(descSLOBurn, b.LongRate, s.Name, s.Service, string(b.Tier), "long")
 			gauge(descSLOBurn, b.ShortRate, s.Name, s.Service, string(b.Tier), "short")
 		}
+		for _, action := range s.Actions {
+			gauge(descSLOAction, 1, s.Name, s.Service, action)
+		}
+	}
+	marks, err := c.src.lastDeployments(ctx)
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(descDeployment, err)
+	}
+	for _, d := range marks {
+		gauge(descDeployment, float64(d.At.UnixMilli())/1000, d.Service, d.Version)
 	}
 }
 

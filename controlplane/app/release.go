@@ -111,6 +111,18 @@ func (s *source) Deploy(ctx context.Context, service, version, by string) (gate.
 	return d, err
 }
 
+// lastDeployments is the newest mark of each service that the policies have.
+func (s *source) lastDeployments(ctx context.Context) (all []gate.Deployment, err error) {
+	for _, service := range s.loader.current().set.Services {
+		marks, err := s.store.ListDeployments(ctx, service.Metadata.Name, 0, 1)
+		if err != nil {
+			return nil, fmt.Errorf("deployments of %s: %w", service.Metadata.Name, err)
+		}
+		all = append(all, marks...)
+	}
+	return all, nil
+}
+
 // Deployments are the marks, newest first.
 func (s *source) Deployments(ctx context.Context, service string, before int64, limit int) ([]gate.Deployment, error) {
 	return s.store.ListDeployments(ctx, service, before, limit)

@@ -55,7 +55,7 @@ func (s *source) Status() api.Status {
 	return api.Status{
 		Version: s.version, PolicyHash: in.set.Hash, FilterHash: s.filterHash, Services: len(in.set.Services),
 		Nodes:    api.NodeCounts{Connected: counts.Connected, Synced: counts.Synced, Rejected: counts.Rejected},
-		LoadedAt: &in.at,
+		LoadedAt: &in.at, Gaps: s.ingest.Gaps(),
 	}
 }
 

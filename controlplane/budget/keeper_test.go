@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/seawall-mesh/seawall/controlplane/audit"
 	"github.com/seawall-mesh/seawall/controlplane/budget"
 	"github.com/seawall-mesh/seawall/controlplane/override"
 	"github.com/seawall-mesh/seawall/controlplane/slo"
@@ -26,6 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type world struct {
 	t      *testing.T
 	store  *sqlite.Store
+	writes atomic.Int64
 	keeper *budget.Keeper
 	bad    atomic.Uint64
 	fault  atomic.Bool
@@ -38,7 +40,7 @@ func start(t *testing.T, path string) *world {
 	require.NoError(t, err)
 	w := &world{t: t, store: store}
 	w.keeper, err = budget.Load(t.Context(), budget.Config{
-		Log: slog.New(slog.DiscardHandler), Store: store, Now: time.Now,
+		Log: slog.New(slog.DiscardHandler), Store: counted{store, &w.writes}, Now: time.Now,
 		Look: func(context.Context) ([]slo.Objective, []slo.Status, error) {
 			if w.fault.Load() {
 				return nil, nil, errors.New("the store is busy")
@@ -56,6 +58,18 @@ func start(t *testing.T, path string) *world {
 		require.NoError(t, store.Close())
 	}
 	return w
+}
+
+// counted is a store that counts what is written.
+type counted struct {
+	*sqlite.Store
+
+	writes *atomic.Int64
+}
+
+func (c counted) PutStandings(ctx context.Context, all []budget.Standing, entries []audit.Entry) error {
+	c.writes.Add(1)
+	return c.Store.PutStandings(ctx, all, entries)
 }
 
 func (w *world) after(bad uint64) {
@@ -84,6 +98,7 @@ func TestActionsOutliveARestart(t *testing.T) {
 		w.after(500)
 		since := w.keeper.Standings()[0].Since
 		w.after(500)
+		require.EqualValues(t, 1, w.writes.Load(), "a look that changes nothing writes nothing")
 		w.stop()
 
 		<-time.After(time.Minute)

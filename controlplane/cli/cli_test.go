@@ -63,6 +63,7 @@ func TestUsageErrors(t *testing.T) {
 		"validate fail-on":             {[]string{"validate", "--fail-on", "x", "."}, `"x" is none of error, warning`},
 		"render what":                  {[]string{"render"}, "render what?"},
 		"render something else":        {[]string{"render", "tea"}, `"tea" cannot be rendered`},
+		"render an odd part":           {[]string{"render", "prometheus", "--part", "tea", "x"}, `--part "tea" is none of rules, tests, alertmanager`},
 		"up without policies":          {[]string{"up"}, "-p is required"},
 		"up with an argument":          {[]string{"up", "policies"}, "takes no arguments"},
 		"embedded data plane":          {[]string{"up", "-p", "x", "--dataplane", "embedded"}, "not available yet"},

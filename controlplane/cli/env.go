@@ -94,7 +94,8 @@ type DemoOptions struct {
 
 // RenderOptions is what `seawall render` was asked for.
 type RenderOptions struct {
-	What   string // bootstrap | envoy
+	What   string // bootstrap | envoy | prometheus
+	Part   string // of prometheus: rules | tests | alertmanager
 	Paths  []string
 	Stdout io.Writer
 }

@@ -66,6 +66,9 @@ func explainField(w io.Writer, e policy.Explanation) error {
 		b.WriteString(", required")
 	}
 	b.WriteByte('\n')
+	if e.About != "" {
+		b.WriteString(wrap(e.About, minColumns) + "\n")
+	}
 	if !e.Enforced {
 		b.WriteString("  accepted, not enforced yet\n")
 	}

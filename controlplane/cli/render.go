@@ -2,6 +2,8 @@ package cli
 
 import (
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -14,9 +16,9 @@ func newRender(env Env) *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usageErrorf("see: seawall render --help", "render what? bootstrap or envoy")
+				return usageErrorf("see: seawall render --help", "render what? bootstrap, envoy or prometheus")
 			}
-			return usageErrorf("see: seawall render --help", "%q cannot be rendered; bootstrap and envoy can", args[0])
+			return usageErrorf("see: seawall render --help", "%q cannot be rendered; bootstrap, envoy and prometheus can", args[0])
 		},
 	}
 	for _, r := range []struct{ what, short string }{
@@ -35,5 +37,36 @@ func newRender(env Env) *cobra.Command {
 			},
 		})
 	}
+	cmd.AddCommand(newRenderPrometheus(env))
+	return cmd
+}
+
+func newRenderPrometheus(env Env) *cobra.Command {
+	parts := []string{"rules", "tests", "alertmanager"}
+	part := parts[0]
+	cmd := &cobra.Command{
+		Use:   "prometheus PATH…",
+		Short: "Write recording and alerting rules, their tests, and Alertmanager's inhibition",
+		Long: `Write what Prometheus and Alertmanager need, from the policies: the rules, tests
+of the rules for promtool, or the inhibition that lets the fastest burn alert of
+an objective speak alone. The control plane raises the same alerts by itself;
+rules are for who has a Prometheus already, and also notice when the control
+plane is gone. They need Prometheus 2.42 that scrapes each 15 s or more often.`,
+		Example: `  seawall render prometheus policies/ > seawall-rules.yaml
+  seawall render prometheus --part tests policies/ > seawall-rules_test.yaml
+  promtool test rules seawall-rules_test.yaml
+  seawall render prometheus --part alertmanager policies/   # merge into alertmanager.yml`,
+		Args: somePaths,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains(parts, part) {
+				return usageErrorf("", "--part %q is none of %s", part, strings.Join(parts, ", "))
+			}
+			if env.Render == nil {
+				return errors.New("render is not available yet in this binary")
+			}
+			return env.Render(cmd.Context(), RenderOptions{What: "prometheus", Part: part, Paths: args, Stdout: env.Stdout})
+		},
+	}
+	cmd.Flags().StringVar(&part, "part", part, strings.Join(parts, ", "))
 	return cmd
 }

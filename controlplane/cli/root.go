@@ -60,7 +60,7 @@ Start with:  seawall demo        see it protect a payment service
 	)
 	root.AddCommand(
 		newUp(env), newServe(env), newEdge(env), newDemo(env),
-		newValidate(env), newExplain(env), newRender(env),
+		newValidate(env), newExplain(env), newMatch(env), newDiff(env), newRender(env),
 		newStatus(env), newNodes(env), newBreakers(env), newPools(env), newAlerts(env), newTraffic(env), newSLO(env), newCanDeploy(env), newDeployments(env), newAudit(env),
 		newVersion(env),
 	)

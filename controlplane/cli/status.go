@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -121,6 +123,9 @@ func (o overview) print(env Env, url string) error {
 	if err := printTroubles(env, o.nodes); err != nil {
 		return err
 	}
+	if err := o.printGaps(env); err != nil {
+		return err
+	}
 	if o.Refused == nil {
 		return nil
 	}
@@ -131,6 +136,27 @@ func (o overview) print(env Env, url string) error {
 	}
 	diag.WriteText(env.Stdout, o.findings)
 	return nil
+}
+
+// printGaps says what counts may lack.
+func (o overview) printGaps(env Env) error {
+	var b strings.Builder
+	inOneDay := map[string]int{}
+	for _, g := range o.Gaps {
+		inOneDay[g.Node]++
+	}
+	for _, g := range slices.Backward(o.Gaps) {
+		n := inOneDay[g.Node]
+		if n == 0 {
+			continue // its newest was told
+		}
+		delete(inOneDay, g.Node)
+		fmt.Fprintf(&b, "\n%s has another Envoy (%s, %d within a day)\n%s\n", env.style().title(oneLine(g.Node)), api.Age(env.Now(), &g.Until), n,
+			wrap(fmt.Sprintf("requests that ended in the %s before, from %s on, may not be counted, unless the one before was drained",
+				g.Until.Sub(g.From).Round(100*time.Millisecond), g.From.UTC().Format("15:04:05.0Z")), env.columns()))
+	}
+	_, err := fmt.Fprint(env.Stdout, b.String())
+	return err
 }
 
 func (o overview) breakerLine(st style) string {

@@ -31,11 +31,7 @@ that is accepted but not enforced yet) do not count unless --fail-on says so.`,
 	cmd.RunE = func(_ *cobra.Command, paths []string) error {
 		set, list, err := policy.Load(paths...)
 		if err != nil {
-			hint := ""
-			if errors.Is(err, fs.ErrNotExist) {
-				hint = "check the path; a directory is read with everything below it"
-			}
-			return &Error{Code: ExitUsage, Err: err, Hint: hint}
+			return pathError(err)
 		}
 		switch output.value {
 		case "json":
@@ -62,6 +58,24 @@ that is accepted but not enforced yet) do not count unless --fail-on says so.`,
 	}
 	return cmd
 }
+
+// pathError is about a path that cannot be read at all.
+func pathError(err error) error {
+	hint := ""
+	if errors.Is(err, fs.ErrNotExist) {
+		hint = "check the path; a directory is read with everything below it"
+	}
+	return &Error{Code: ExitUsage, Err: err, Hint: hint}
+}
+
+// refused is a policy set with errors, of a command that is about something else.
+type refused struct{ findings diag.List }
+
+// Error is one line; the findings say the rest.
+func (e *refused) Error() string { return "the policies have errors" }
+
+// Diagnostics are the findings.
+func (e *refused) Diagnostics() diag.List { return e.findings }
 
 // printSet says what was found, so that a wrong path does not look like a pass.
 func printSet(env Env, set *policy.Set) error {

@@ -55,6 +55,9 @@ type RefusedError struct{ findings diag.List }
 // Error is one line; the findings say the rest.
 func (e *RefusedError) Error() string { return "the file of --config has errors" }
 
+// Hint says what to do.
+func (e *RefusedError) Hint() string { return "mend it, or start without --config" }
+
 // Diagnostics are the findings.
 func (e *RefusedError) Diagnostics() diag.List { return e.findings }
 

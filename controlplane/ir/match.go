@@ -1,6 +1,7 @@
 package ir
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,11 +34,17 @@ func MatchRoute(edge Edge, method, host, path string, headers map[string]string)
 		path = path[:i]
 	}
 	for i := range vh.Routes {
-		if vh.Routes[i].Match.takes(method, path, headers) {
+		if vh.Routes[i].Match.Miss(method, path, headers) == "" {
 			return &vh.Routes[i]
 		}
 	}
 	return nil
+}
+
+// HostOf is the virtual host that answers for an authority, nil where the Edge
+// has none, which compiled ones always have.
+func HostOf(edge Edge, authority string) *VirtualHost {
+	return matchHost(edge.VirtualHosts, authority)
 }
 
 func matchHost(hosts []VirtualHost, authority string) *VirtualHost {
@@ -85,22 +92,53 @@ func stripPort(authority string) string {
 	return authority[:colon]
 }
 
-func (m RouteMatch) takes(method, path string, headers map[string]string) bool {
+// Miss says in words why a request is not taken, "" where it is. Path is
+// normalised and without its query.
+func (m RouteMatch) Miss(method, path string, headers map[string]string) string {
 	if len(m.Methods) > 0 && !slices.Contains(m.Methods, method) {
-		return false
+		return fmt.Sprintf("method %s is not %s", method, strings.Join(m.Methods, " or "))
 	}
 	if m.Within != "" && !UnderPrefix(m.Within, path) {
-		return false
+		return fmt.Sprintf("path %s is not under %s", path, m.Within)
 	}
 	if !m.Path.takes(path) {
-		return false
+		return fmt.Sprintf("path %s %s", path, m.Path.unlike())
 	}
 	for _, h := range m.Headers {
 		if !h.takes(headers) {
-			return false
+			return h.unlike(headers)
 		}
 	}
-	return true
+	return ""
+}
+
+func (p Path) unlike() string {
+	switch p.Kind {
+	case PathPrefix:
+		return "is not under " + p.Value
+	case PathExact:
+		return "is not " + p.Value
+	case PathTemplate:
+		return "does not fit " + p.Value
+	case PathRegex:
+		return "does not match " + p.Value
+	}
+	return "is of no kind"
+}
+
+func (h HeaderMatch) unlike(headers map[string]string) string {
+	value, present := headers[h.Name]
+	switch {
+	case h.Kind == HeaderAbsent:
+		return "header " + h.Name + " is there"
+	case !present:
+		return "no header " + h.Name
+	case h.Kind == HeaderPrefix:
+		return fmt.Sprintf("header %s %q does not begin with %q", h.Name, value, h.Value)
+	case h.Kind == HeaderRegex:
+		return fmt.Sprintf("header %s %q does not match %s", h.Name, value, h.Value)
+	}
+	return fmt.Sprintf("header %s %q is not %q", h.Name, value, h.Value)
 }
 
 func (p Path) takes(path string) bool {

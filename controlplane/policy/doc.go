@@ -15,6 +15,6 @@
 //		model, err := compile.Compile(set, compile.Options{})
 //	}
 //
-// It imports diag and filter/contract (the outcome words), nothing else of the
-// project.
+// It imports diag, filter/contract (the outcome words), slo (the burn alerts) and
+// ir (how the router normalises paths), nothing else of the project.
 package policy

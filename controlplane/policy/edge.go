@@ -43,13 +43,17 @@ type Listener struct {
 // takes new ones once they are renamed into place, as cert-manager and
 // Kubernetes do it; connections keep the one that they began with.
 type ListenerTLS struct {
+	// CertFile is the certificate, followed by its chain.
 	CertFile string `json:"certFile" policy:"required"`
-	KeyFile  string `json:"keyFile" policy:"required"`
+	// KeyFile is its private key.
+	KeyFile string `json:"keyFile" policy:"required"`
 }
 
 // NodeSelector matches an Envoy by node.cluster and node.id; an empty member
 // matches any.
 type NodeSelector struct {
+	// Cluster is compared with node.cluster; * in it takes any run of characters.
 	Cluster string `json:"cluster,omitempty" policy:"nonempty"`
-	ID      string `json:"id,omitempty" policy:"nonempty"`
+	// ID is compared with node.id in the same way.
+	ID string `json:"id,omitempty" policy:"nonempty"`
 }

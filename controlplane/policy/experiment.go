@@ -8,6 +8,7 @@ const (
 
 // ChaosExperimentSpec is the spec of a ChaosExperiment.
 type ChaosExperimentSpec struct {
+	// Service is the name of the service that is hit.
 	Service string `json:"service" policy:"required,format=label"`
 	// Routes narrows it; empty = all routes of the service.
 	Routes []string `json:"routes,omitempty" policy:"format=label"`
@@ -35,6 +36,7 @@ type Fault struct {
 // LatencyFault delays by a time between Min and Max, evenly spread.
 type LatencyFault struct {
 	Min Duration `json:"min" policy:"min=0s,max=1h"` // default 0
+	// Max is the longest delay.
 	Max Duration `json:"max" policy:"required,min=1ms,max=1h"`
 }
 
@@ -54,14 +56,18 @@ type SlowBodyFault struct{}
 
 // PoolExhaustionFault takes permits out of a pool.
 type PoolExhaustionFault struct {
-	Pool    string `json:"pool" policy:"required,format=label"`
-	Percent Ratio  `json:"percent" policy:"required,min=1%,max=100%"`
+	// Pool is a pool of the service's policy.
+	Pool string `json:"pool" policy:"required,format=label"`
+	// Percent is the share of its permits that is taken.
+	Percent Ratio `json:"percent" policy:"required,min=1%,max=100%"`
 }
 
 // RampStep is a share of the requests and how long it is held.
 type RampStep struct {
-	Percent Ratio    `json:"percent" policy:"required,min=0.01%,max=100%"`
-	Hold    Duration `json:"hold" policy:"required,min=1s,max=24h"`
+	// Percent is the share of requests that are hit.
+	Percent Ratio `json:"percent" policy:"required,min=0.01%,max=100%"`
+	// Hold is how long the share stays.
+	Hold Duration `json:"hold" policy:"required,min=1s,max=24h"`
 }
 
 // Guardrails keep an experiment harmless.
@@ -79,23 +85,26 @@ type Guardrails struct {
 type TimeWindow struct {
 	// Days are mon to sun; default mon to fri.
 	Days []string `json:"days" policy:"nonempty,enum=mon|tue|wed|thu|fri|sat|sun"`
-	// From and To are hh:mm; defaults 09:00 and 17:00.
+	// From is hh:mm; default 09:00.
 	From string `json:"from" policy:"format=timeofday"`
-	To   string `json:"to" policy:"format=timeofday"`
+	// To is hh:mm, later than From; default 17:00.
+	To string `json:"to" policy:"format=timeofday"`
 	// Timezone is an IANA name; default UTC.
 	Timezone string `json:"timezone" policy:"format=timezone"`
 }
 
 // AbortWhen are signs that stop an experiment; 0 or false = not watched.
 type AbortWhen struct {
-	ErrorBudgetConsumed Ratio    `json:"errorBudgetConsumed,omitempty" policy:"min=1%,max=1000%"` // default 75%
-	ErrorRateDelta      Ratio    `json:"errorRateDelta,omitempty" policy:"min=0.01%,max=100%"`    // default 5%
-	P95Above            Duration `json:"p95Above,omitempty" policy:"min=1ms,max=1h"`
-	BreakerOpen         bool     `json:"breakerOpen"` // default true
+	ErrorBudgetConsumed Ratio `json:"errorBudgetConsumed,omitempty" policy:"min=1%,max=1000%"` // default 75%
+	ErrorRateDelta      Ratio `json:"errorRateDelta,omitempty" policy:"min=0.01%,max=100%"`    // default 5%
+	// P95Above is the 95th percentile of latency that stops it; none by default.
+	P95Above    Duration `json:"p95Above,omitempty" policy:"min=1ms,max=1h"`
+	BreakerOpen bool     `json:"breakerOpen"` // default true
 }
 
 // Notify tells people before an experiment starts.
 type Notify struct {
+	// Webhooks are http or https URLs that get a POST.
 	Webhooks []string `json:"webhooks" policy:"required,format=url"`
 	// Before is the time between notice and start; default 60s.
 	Before Duration `json:"before" policy:"min=0s,max=24h"`

@@ -12,6 +12,7 @@ import (
 // Explanation is what there is to know about one field.
 type Explanation struct {
 	Field    string   `json:"field"` // Kind.spec.a.b
+	About    string   `json:"about"` // what it is, in a sentence or two
 	Type     string   `json:"type"`
 	Required bool     `json:"required"`
 	Default  string   `json:"default,omitempty"` // "" = none, or empty
@@ -34,7 +35,7 @@ func Explain(path string) (e Explanation, hint string, ok bool) {
 	if !known {
 		return Explanation{}, diag.DidYouMean(kind, kindNames()), false
 	}
-	e = Explanation{Field: kind, Type: "kind", Enforced: true, Fields: names(fieldsOf(t))}
+	e = Explanation{Field: kind, About: descriptions()[kind], Type: "kind", Enforced: true, Fields: names(fieldsOf(t))}
 	if !deeper {
 		return e, "", true
 	}
@@ -60,7 +61,7 @@ func explain(schema string, parent reflect.Type, f field) Explanation {
 	applyDefaults(v)
 	ft := parent.FieldByIndex(f.index).Type
 	e := Explanation{
-		Field: schema, Type: typeName(ft), Required: f.rules.required,
+		Field: schema, About: describe(parent, f), Type: typeName(ft), Required: f.rules.required,
 		Min: f.rules.min, Max: f.rules.max, Values: f.rules.enum,
 	}
 	if below := fieldsOf(mappingOf(ft)); len(below) > 0 {

@@ -70,6 +70,8 @@ func TestExplain(t *testing.T) {
 			e, hint, ok := Explain(c.path)
 			require.Equal(t, c.hint == "", ok)
 			require.Equal(t, c.hint, hint)
+			require.Equal(t, ok, e.About != "")
+			e.About = "" // TestDescriptions has it
 			require.Equal(t, c.want, e)
 		})
 	}

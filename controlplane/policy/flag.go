@@ -16,8 +16,10 @@ type AutoDisable struct {
 
 // AutoDisableWhen is the error rate of a route that switches a flag off.
 type AutoDisableWhen struct {
+	// Service and Route name what is watched.
 	Service string `json:"service" policy:"required,format=label"`
-	Route   string `json:"route" policy:"required,format=label"`
+	// Route is a route of Service.
+	Route string `json:"route" policy:"required,format=label"`
 	// ErrorRate is the share of bad requests; default 50%.
 	ErrorRate   Ratio    `json:"errorRate" policy:"min=1%,max=100%"`
 	Window      Duration `json:"window" policy:"min=10s,max=1h"`         // default 1m

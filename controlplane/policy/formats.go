@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/seawall-mesh/seawall/controlplane/diag"
+	"github.com/seawall-mesh/seawall/controlplane/ir"
 )
 
 // flaw is what is wrong with a value.
@@ -119,6 +120,14 @@ func ipFormat(s string) (string, *flaw) {
 }
 
 func pathFormat(s string) (string, *flaw) {
+	s, bad := plainPath(s)
+	if normalized, _, ok := ir.NormalizePath(s); bad == nil && (!ok || normalized != s) {
+		return s, &flaw{diag.BadPath, fmt.Sprintf("%q is never seen: the router normalises it", clip(s)), "write " + clip(normalized)}
+	}
+	return s, bad
+}
+
+func plainPath(s string) (string, *flaw) {
 	bad := func(why, hint string) (string, *flaw) {
 		return s, &flaw{diag.BadPath, fmt.Sprintf("%q %s", clip(s), why), hint}
 	}
@@ -154,7 +163,7 @@ func prefixFormat(s string) (string, *flaw) {
 }
 
 func templateFormat(s string) (string, *flaw) {
-	s, bad := pathFormat(s)
+	s, bad := plainPath(s)
 	if bad != nil {
 		return s, bad
 	}
@@ -176,6 +185,11 @@ func templateFormat(s string) (string, *flaw) {
 	}
 	if len(names) == 0 {
 		return s, &flaw{diag.BadPath, fmt.Sprintf("%q has no {name}", clip(s)), "write exact: " + clip(s)}
+	}
+	// Placeholders are no characters of a path.
+	bare := strings.NewReplacer("{", "", "}", "").Replace(s)
+	if normalized, _, ok := ir.NormalizePath(bare); !ok || normalized != bare {
+		return s, &flaw{diag.BadPath, fmt.Sprintf("%q never fits: the router normalises paths", clip(s)), ""}
 	}
 	return s, nil
 }

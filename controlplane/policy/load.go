@@ -18,9 +18,16 @@ const maxShown = 1000
 // error; otherwise it is complete, with defaults filled in. The error is about
 // a path that cannot be read at all.
 func Load(paths ...string) (*Set, diag.List, error) {
+	set, _, out, err := LoadSource(paths...)
+	return set, out, err
+}
+
+// LoadSource is Load with the files that the set came from, to ask what they
+// say themselves and what is a default. The Source is nil where the Set is.
+func LoadSource(paths ...string) (*Set, *Source, diag.List, error) {
 	found, err := find(paths)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	l := loader{out: found.out}
 	total := 0
@@ -41,7 +48,10 @@ func Load(paths ...string) (*Set, diag.List, error) {
 		}
 	}
 	set, out := l.finish()
-	return set, out, nil
+	if set == nil {
+		return nil, nil, out, nil
+	}
+	return set, &Source{l.objects}, out, nil
 }
 
 // parse is Load of one text, for tests and for the fuzzer.

@@ -17,6 +17,7 @@ const OutcomeDegraded = "degraded"
 
 // ServiceLevelObjectiveSpec is the spec of a ServiceLevelObjective.
 type ServiceLevelObjectiveSpec struct {
+	// Service is the name of the service that is measured.
 	Service string `json:"service" policy:"required,format=label"`
 	// Routes narrows what is counted; empty = all routes of the service.
 	Routes []string `json:"routes,omitempty" policy:"format=label"`
@@ -48,16 +49,20 @@ type Availability struct {
 
 // Latency counts requests that took longer than Threshold.
 type Latency struct {
+	// Threshold is the longest time that is still good.
 	Threshold Duration `json:"threshold" policy:"required,min=1ms,max=1h"`
 }
 
 // JobSuccess counts the letters of a dead-letter queue that died.
 type JobSuccess struct {
+	// Queue is one of a deadLetter in the service's policy.
 	Queue string `json:"queue" policy:"required,format=label"`
 }
 
 // BudgetStep is what happens once so much of the error budget is consumed.
 type BudgetStep struct {
-	Consumed Ratio    `json:"consumed" policy:"required,min=1%,max=1000%"`
-	Actions  []string `json:"actions" policy:"required,enum=increase-alerting|limit-releases|halt-chaos|freeze-releases|focus-on-reliability|mandatory-postmortem|shed-low"`
+	// Consumed is the share of the error budget that is used up; it may exceed 100%.
+	Consumed Ratio `json:"consumed" policy:"required,min=1%,max=1000%"`
+	// Actions hold from then on, those of earlier steps included.
+	Actions []string `json:"actions" policy:"required,enum=increase-alerting|limit-releases|halt-chaos|freeze-releases|focus-on-reliability|mandatory-postmortem|shed-low"`
 }

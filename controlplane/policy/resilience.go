@@ -63,13 +63,15 @@ type Signal struct {
 
 // InflightSignal takes requests in flight against a fixed limit.
 type InflightSignal struct {
+	// Limit is the number of requests in flight that counts as 100% load.
 	Limit int `json:"limit" policy:"required,min=1,max=1000000"`
 }
 
 // AdaptiveSignal finds the limit of requests in flight by measuring latency.
 type AdaptiveSignal struct {
-	// Min and Max bound the limit; defaults 10 and 1000.
+	// Min is the lowest limit; default 10.
 	Min int `json:"min" policy:"min=1,max=1000000"`
+	// Max is the highest limit; default 1000.
 	Max int `json:"max" policy:"min=1,max=1000000"`
 }
 
@@ -88,6 +90,7 @@ type Thresholds struct {
 
 // ClientHeader is a header by which a client says something about its request.
 type ClientHeader struct {
+	// Header is the name of the request header.
 	Header string `json:"header" policy:"required,format=header"`
 	// Trusted must be true for the client to be believed; default false.
 	Trusted bool `json:"trusted"`
@@ -103,6 +106,7 @@ type RetryBudget struct {
 
 // Route is one kind of request and its guards.
 type Route struct {
+	// Name is unique within the policy; state, counts and reports are kept by it.
 	Name  string `json:"name" policy:"required,format=label"`
 	Match Match  `json:"match"`
 	// Priority is critical, high, medium (the default) or low.
@@ -139,6 +143,7 @@ type Match struct {
 
 // PathMatch matches the path without its query. Exactly one member is set.
 type PathMatch struct {
+	// Exact is the whole path.
 	Exact string `json:"exact,omitempty" policy:"format=path"`
 	// Prefix matches whole segments: /v1 takes /v1 and /v1/x, never /v10.
 	Prefix string `json:"prefix,omitempty" policy:"format=prefix"`
@@ -152,8 +157,10 @@ type PathMatch struct {
 // and Present is set.
 type HeaderMatch struct {
 	// Name in lower case.
-	Name   string `json:"name" policy:"required,format=header"`
-	Exact  string `json:"exact,omitempty" policy:"format=headervalue"`
+	Name string `json:"name" policy:"required,format=header"`
+	// Exact is the whole value.
+	Exact string `json:"exact,omitempty" policy:"format=headervalue"`
+	// Prefix is how the value begins.
 	Prefix string `json:"prefix,omitempty" policy:"format=headervalue"`
 	// Regex is an RE2 expression for the whole value.
 	Regex string `json:"regex,omitempty" policy:"format=regex"`
@@ -199,10 +206,14 @@ func (t Timeout) BodyTime() Duration {
 
 // Cascade are timeouts of other layers; 0 = not declared.
 type Cascade struct {
-	Client  Duration `json:"client,omitempty" policy:"min=1ms,max=24h"`
+	// Client is how long callers wait; longer than timeout.request.
+	Client Duration `json:"client,omitempty" policy:"min=1ms,max=24h"`
+	// Service is the limit that the service sets itself; shorter than timeout.perTry, or timeout.request.
 	Service Duration `json:"service,omitempty" policy:"min=1ms,max=24h"`
-	DB      Duration `json:"db,omitempty" policy:"min=1ms,max=24h"`
-	Cache   Duration `json:"cache,omitempty" policy:"min=1us,max=24h"`
+	// DB is the limit of its database calls; shorter than Service.
+	DB Duration `json:"db,omitempty" policy:"min=1ms,max=24h"`
+	// Cache is the limit of its cache calls; shorter than Service.
+	Cache Duration `json:"cache,omitempty" policy:"min=1us,max=24h"`
 }
 
 // Retry tries a failed request again.
@@ -273,6 +284,7 @@ type FailureRate struct {
 // SlowCalls opens a breaker by the share of calls that took Threshold or longer,
 // in a sliding window of ten steps, once the window has MinRequests.
 type SlowCalls struct {
+	// Threshold is the time from which a call is slow.
 	Threshold   Duration `json:"threshold" policy:"required,min=1ms,max=1h"`
 	Percent     Ratio    `json:"percent" policy:"min=0.0001%,max=100%"`  // default 50%
 	Window      Duration `json:"window" policy:"min=1s,max=1h"`          // default 10s
@@ -297,6 +309,7 @@ type HalfOpen struct {
 
 // DeadLetter keeps a request that could not be delivered.
 type DeadLetter struct {
+	// Queue is the name under which its letters are kept; routes may share one.
 	Queue string `json:"queue" policy:"required,format=label"`
 	// MaxAttempts are the deliveries before it is dead; default 3.
 	MaxAttempts int               `json:"maxAttempts" policy:"min=1,max=100"`
@@ -327,12 +340,15 @@ type CachedFallback struct {
 
 // CacheKey is what besides method, host, path and query tells responses apart.
 type CacheKey struct {
+	// Headers are request headers by which responses differ.
 	Headers []string `json:"headers,omitempty" policy:"format=header"`
 }
 
 // StaticFallback is a fixed response.
 type StaticFallback struct {
-	Status  int               `json:"status" policy:"min=200,max=599"` // default 200
+	Status int `json:"status" policy:"min=200,max=599"` // default 200
+	// Headers are response headers; name the content-type of Body here.
 	Headers map[string]string `json:"headers,omitempty" policy:"keys=header,format=headervalue"`
-	Body    string            `json:"body,omitempty" policy:"maxlen=65536"`
+	// Body is at most 64 KiB of text; of JSON and XML types it must be well-formed.
+	Body string `json:"body,omitempty" policy:"maxlen=65536"`
 }

@@ -38,13 +38,16 @@ type ServiceSpec struct {
 type Endpoint struct {
 	// Address is an IP address.
 	Address string `json:"address" policy:"required,format=ip"`
-	Port    int    `json:"port" policy:"required,min=1,max=65535"`
+	// Port is 1 to 65535.
+	Port int `json:"port" policy:"required,min=1,max=65535"`
 }
 
 // DNS names a service by a host name that Envoy resolves.
 type DNS struct {
+	// Name is a host name, resolved by Envoy.
 	Name string `json:"name" policy:"required,format=dnsname"`
-	Port int    `json:"port" policy:"required,min=1,max=65535"`
+	// Port is 1 to 65535.
+	Port int `json:"port" policy:"required,min=1,max=65535"`
 }
 
 // ServiceTLS is TLS towards a service. Verification cannot be switched off.

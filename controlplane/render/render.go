@@ -93,13 +93,21 @@ func Bootstrap(w io.Writer, version string, paths ...string) error {
 	return nil
 }
 
-func load(paths []string) (*ir.Model, error) {
+func loadSet(paths []string) (*policy.Set, error) {
 	set, findings, err := policy.Load(paths...)
 	if err != nil {
 		return nil, err
 	}
 	if set == nil {
 		return nil, &RefusedError{findings}
+	}
+	return set, nil
+}
+
+func load(paths []string) (*ir.Model, error) {
+	set, err := loadSet(paths)
+	if err != nil {
+		return nil, err
 	}
 	return compile.Compile(set, compile.Options{Listen: listen})
 }

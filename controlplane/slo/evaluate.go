@@ -82,7 +82,7 @@ func (s Status) Fires(b Burn, percent uint64) bool {
 
 func fires(long, short Counts, tenths, ppm uint64) bool {
 	// total ≥ 1 ÷ (threshold × budget): below, a single bad request exceeds it.
-	enough := long.Bad >= minBadToFire && !less(long.Total, tenths*ppm, 10, PPM)
+	enough := long.Bad >= MinBadToFire && !less(long.Total, tenths*ppm, 10, PPM)
 	return enough && exceeds(long.Bad, long.Total, tenths, ppm) && exceeds(short.Bad, short.Total, tenths, ppm)
 }
 

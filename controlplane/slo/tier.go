@@ -8,11 +8,11 @@ import (
 // month is the window that the tiers' lengths are written for.
 const month = 30 * 24 * time.Hour
 
-// minBadToFire is how many bad requests a long window must hold before its
+// MinBadToFire is how many bad requests a long window must hold before its
 // tier fires: with one request a minute, one or two unlucky ones would page 20
 // times a month at 99.9 %, with three it is 0.15 times
 // (research/slo-chaos-dlq.md, "Exact maths").
-const minBadToFire = 3
+const MinBadToFire = 3
 
 // TierFast is the tier that spends a budget within days.
 const TierFast = "fast"

@@ -55,16 +55,27 @@ func (s *events) add(b *contract.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range b.Events {
-		s.lastID++
-		k := kept{s.lastID, b.Node, e}
-		if len(s.ring) < eventLimit {
-			s.ring = append(s.ring, k)
-			continue
-		}
-		s.ring[s.next] = k
-		s.next = (s.next + 1) % eventLimit
-		s.dropped++
+		s.put(b.Node, e)
 	}
+}
+
+// tell adds an event that is ours.
+func (s *events) tell(node string, e contract.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.put(node, e)
+}
+
+func (s *events) put(node string, e contract.Event) {
+	s.lastID++
+	k := kept{s.lastID, node, e}
+	if len(s.ring) < eventLimit {
+		s.ring = append(s.ring, k)
+		return
+	}
+	s.ring[s.next] = k
+	s.next = (s.next + 1) % eventLimit
+	s.dropped++
 }
 
 func (s *events) list(after uint64, limit int) []Event {

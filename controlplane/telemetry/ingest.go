@@ -65,6 +65,7 @@ type Ingest struct {
 	events   events
 	ledger   ledger
 	guard    guard
+	gaps     gaps
 
 	mu     sync.RWMutex // guards what follows
 	policy policy
@@ -101,6 +102,7 @@ func New(c Config) *Ingest {
 	i.events.init(c.Now())
 	i.ledger.init()
 	i.guard.init()
+	i.gaps.init()
 	i.wg.Go(i.write)
 	i.wg.Go(func() { i.prune(ctx) })
 	return i

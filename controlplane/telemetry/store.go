@@ -43,8 +43,9 @@ type Store interface {
 	// of, in no order. Prune forgets the latter as it forgets VMs.
 	Routes(ctx context.Context) ([]Route, error)
 
-	// LastBatch is when the newest batch arrived, zero if none ever did.
-	LastBatch(ctx context.Context) (time.Time, error)
+	// LastBatches is when the newest batch of each node arrived, of those that
+	// were heard of within what Prune remembers.
+	LastBatches(ctx context.Context) (map[string]time.Time, error)
 }
 
 // Applied is what became of one batch.

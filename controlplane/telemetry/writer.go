@@ -112,6 +112,13 @@ func (i *Ingest) settle(b *contract.Batch, a Applied, left leftOut, at time.Time
 		i.events.add(b)
 		i.ledger.touched(b.Rows, at.Unix()/60)
 	}
+	if gap := i.gaps.heard(b, at); gap != nil {
+		i.log.Warn("the node's envoy is another one: what the one before had not sent is not counted, unless it was drained",
+			"node", b.Node, "from", gap.From, "until", gap.Until)
+		i.events.tell(b.Node, contract.Event{
+			AtNS: b.BootNS, Kind: gapEvent, From: gap.From.Format(time.RFC3339Nano), To: gap.Until.Format(time.RFC3339Nano),
+		})
+	}
 	i.breakers.heard(b, at)
 	i.pools.heard(b, at)
 	if i.onBatch != nil {
@@ -123,14 +130,15 @@ func (i *Ingest) settle(b *contract.Batch, a Applied, left leftOut, at time.Time
 // so that a quick restart does not make every SLO stale, and which routes it
 // counted.
 func (i *Ingest) loadLast() {
-	last, err := i.store.LastBatch(context.Background())
+	heard, err := i.store.LastBatches(context.Background())
 	routes, routesErr := i.store.Routes(context.Background())
 	if err := errors.Join(err, routesErr); err != nil {
 		i.log.Warn("telemetry store does not answer", "err", err)
 		return
 	}
 	i.guard.learn(routes)
-	if !last.IsZero() {
+	i.gaps.learn(heard)
+	for _, last := range heard {
 		i.last.Store(max(i.last.Load(), last.UnixNano()))
 	}
 }

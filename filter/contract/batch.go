@@ -3,6 +3,10 @@ package contract
 // BatchSchema is the version of the Batch's shape.
 const BatchSchema = 1
 
+// MaxBatchRows is the most rows that a VM sends at once, the oldest first. One
+// that sends fewer has no more.
+const MaxBatchRows = 1000
+
 // Batch is what one VM of one Envoy has counted since its last batch. It is
 // identified by (Node, VM, Seq) and frozen once sent: the same Seq always has
 // the same bytes. Seq starts at 1 and has no gaps.

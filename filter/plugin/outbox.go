@@ -6,7 +6,7 @@ import "github.com/seawall-mesh/seawall/filter/contract"
 const (
 	tickMS        = 200
 	batchEveryNS  = 1e9
-	maxBatchRows  = 1000
+	maxBatchRows  = contract.MaxBatchRows
 	callTimeoutMS = 2000
 	callLostNS    = 2500e6 // a call of a plan context that is gone is never answered
 	minBackoffNS  = 200e6
@@ -53,6 +53,26 @@ func (c *call) lost(now int64) bool {
 // deliver moves what was counted towards the control plane.
 func (vm *VM) deliver(now int64) {
 	o := &vm.out
+	vm.stage(now)
+	if vm.plan.telemetry.Cluster == "" {
+		return
+	}
+	if o.frozen == nil && (now-o.frozeAt >= batchEveryNS || now < o.frozeAt || o.announced != vm.plan.hash) {
+		vm.freeze(now)
+	}
+	vm.park(now, now)
+	if o.call.lost(now) {
+		o.retry(now)
+	}
+	if o.frozen != nil && !o.call.open && (now >= o.nextTry || o.nextTry-now > maxBackoffNS) {
+		vm.send(now)
+	}
+	vm.adopt(now)
+}
+
+// stage makes what was counted ready to be sent, and claims a place to park it.
+func (vm *VM) stage(now int64) {
+	o := &vm.out
 	if o.vm == "" {
 		o.vm = vm.identity()
 		o.changed = true
@@ -69,21 +89,22 @@ func (vm *VM) deliver(now int64) {
 	vm.counters.DroppedRows += o.staged.lost
 	vm.counters.DroppedEvents += o.events.lost
 	o.staged.lost, o.events.lost = 0, 0
+}
 
-	if vm.plan.telemetry.Cluster == "" {
+// rootDone is the end of a plan's context. The last one's is the VM's: it never
+// ticks again, and another has to deliver what it has counted.
+func (vm *VM) rootDone() {
+	vm.opened--
+	now := vm.host.Now()
+	o := &vm.out
+	if vm.opened > 0 || vm.plan.telemetry.Cluster == "" || (len(vm.rows.rows)+len(o.staged.rows)+len(vm.events.items)+len(o.events.items) == 0 && o.frozen == nil) {
 		return
 	}
-	if o.frozen == nil && (now-o.frozeAt >= batchEveryNS || now < o.frozeAt || o.announced != vm.plan.hash) {
-		vm.freeze(now)
-	}
-	vm.park(now)
-	if o.call.lost(now) {
-		o.retry(now)
-	}
-	if o.frozen != nil && !o.call.open && (now >= o.nextTry || o.nextTry-now > maxBackoffNS) {
-		vm.send(now)
-	}
-	vm.adopt(now)
+	vm.introduce(now)
+	vm.nextClaim = 0
+	vm.stage(now)
+	o.changed, o.parkedAt = true, 0
+	vm.park(now, now-deadNS) // whoever looks next is to take it
 }
 
 // freeze makes a batch of what is staged.

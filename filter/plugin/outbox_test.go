@@ -371,3 +371,27 @@ func TestNoCountIsLostOrDoubled(t *testing.T) {
 		require.Equal(t, sent-lost, s.total)
 	})
 }
+
+// A VM whose last plan context ends never ticks again: what it has counted
+// since its last tick another one delivers, at its next look.
+func TestTheLastWordsOfAVMAreDelivered(t *testing.T) {
+	t.Parallel()
+	ws := workers(t, 2)
+	old, next := ws[0], ws[1]
+	next.batch()
+	old.request("pay/charge", status(200)) // no tick since
+	old.vm.StreamDone(old.root)
+	for range 60 {
+		next.tick()
+		next.now += 100e6
+		if len(next.posts) == 0 {
+			continue
+		}
+		if b := next.reply(202); len(b.Rows) > 0 {
+			require.EqualValues(t, 1, b.Rows[0].Counts[0].N)
+			require.Equal(t, "charge", b.Rows[0].Route)
+			return
+		}
+	}
+	require.Fail(t, "not within six seconds")
+}

@@ -90,8 +90,9 @@ func (vm *VM) claimSlot(now int64) {
 	}
 }
 
-// park writes the batch that is out, and what would come next, to the slot.
-func (vm *VM) park(now int64) {
+// park writes the batch that is out, and what would come next, to the slot,
+// with a heartbeat.
+func (vm *VM) park(now, beat int64) {
 	o := &vm.out
 	if !vm.slot.held {
 		return
@@ -122,7 +123,7 @@ func (vm *VM) park(now int64) {
 		seq++
 		batches = append(batches, vm.batch(now, seq, o.staged.rows[from:min(from+maxBatchRows, len(o.staged.rows))], events))
 	}
-	if _, ok := vm.shared.set(vm.slot.key, encodeSlot(vm.slot.token, now, batches), vm.slot.version); !ok {
+	if _, ok := vm.shared.set(vm.slot.key, encodeSlot(vm.slot.token, beat, batches), vm.slot.version); !ok {
 		vm.loseSlot()
 		return
 	}

@@ -20,8 +20,9 @@ type VM struct {
 	filter string // sha256 of the module
 	awake  bool
 
-	plan  *plan
-	roots roots
+	plan   *plan
+	roots  roots
+	opened int // plan contexts that have not ended
 
 	// Breakers.
 	epoch     epoch
@@ -121,6 +122,7 @@ func (vm *VM) Configure(root uint32, config []byte) (ok bool) {
 	}
 	vm.host.SetTick(vm.period())
 	name, _ := vm.host.Property(propRootID)
+	vm.opened++
 	vm.roots.add(root, string(name), &parsed, vm.host.Now(), vm.period())
 	vm.install(&parsed)
 	// The context before may be gone at once, and the answers to its calls with
@@ -277,7 +279,8 @@ func (vm *VM) StreamDone(id uint32) {
 	}
 	s, known := vm.streams.take(id)
 	if !known && vm.roots.find(id) >= 0 {
-		return // a plan's own context: the host tells of the end of those too
+		vm.rootDone() // a plan's own context: the host tells of the end of those too
+		return
 	}
 	vm.counters.Requests++
 	if !s.routed {
@@ -421,13 +424,7 @@ func (vm *VM) Tick(root uint32) {
 		vm.queueRoot = root
 		vm.listen()
 	}
-	if vm.node == "" {
-		node, _ := vm.host.Property(propNodeID)
-		vm.node = string(node)
-	}
-	if vm.boot == "" {
-		vm.readBoot(now)
-	}
+	vm.introduce(now)
 	vm.overrides(now)
 	vm.review(now)
 	vm.tendPools(now)
@@ -437,6 +434,17 @@ func (vm *VM) Tick(root uint32) {
 	}
 	vm.panicsShown = vm.counters.Panics
 	vm.deliver(now)
+}
+
+// introduce reads what batches say of where they come from.
+func (vm *VM) introduce(now int64) {
+	if vm.node == "" {
+		node, _ := vm.host.Property(propNodeID)
+		vm.node = string(node)
+	}
+	if vm.boot == "" {
+		vm.readBoot(now)
+	}
 }
 
 // readBoot reads the identity of this Envoy's life, or draws it.

@@ -102,6 +102,20 @@ func TestBadInput(t *testing.T) {
 			says: []string{"policies"}, hint: "validate", findings: true, code: 1,
 		},
 		{
+			name: "a secret in the configuration",
+			wrong: func(t *testing.T, m *mistake) {
+				file := filepath.Join(m.dir, "config.yaml")
+				require.NoError(t, os.WriteFile(file, []byte("webhooks: [{url: http://h/, secret: hunter2}]\n"), 0o600))
+				m.more = []string{"--config", file}
+			},
+			says: []string{"--config"}, hint: "without --config", findings: true, code: 1,
+		},
+		{
+			name:  "no such configuration",
+			wrong: func(_ *testing.T, m *mistake) { m.more = []string{"--config", filepath.Join(m.dir, "nowhere.yaml")} },
+			says:  []string{"--config"}, hint: "without --config", findings: true, code: 1,
+		},
+		{
 			name: "huge file",
 			wrong: func(t *testing.T, m *mistake) {
 				writePolicy(t, m.policies, valid+strings.Repeat("# nothing at all\n", 5<<20/17))

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -126,6 +128,131 @@ func in(minutes map[int64]tally, minute int64) tally {
 	return minutes[minute]
 }
 
+// gap is a stretch of time that counts may lack, as the API has it.
+type gap struct {
+	Node  string    `json:"node"`
+	From  time.Time `json:"from"`
+	Until time.Time `json:"until"`
+}
+
+func (u *up) gaps() []gap {
+	u.t.Helper()
+	return get[struct{ Gaps []gap }](u, "status").Gaps
+}
+
+// Envoy is killed too, alone, soon after the control plane, or while that is
+// away: nothing is counted that no client saw, and whatever a client saw is
+// counted, but for what ended in a stretch of time of which the control plane
+// says that it may not be. There is one for each kill, and where the control
+// plane was there it is short.
+func TestWhatAKilledEnvoyHadNotSentIsReported(t *testing.T) {
+	t.Parallel()
+	requests, rate := exactRequests(20_000, 200_000)
+	service := newFaultyService(t)
+	u := startUp(t, upConfig{policy: faulty(service, 0)})
+	random := rand.New(rand.NewPCG(10, uint64(time.Now().UnixNano()))) //nolint:gosec // no secret
+	require.Empty(t, u.gaps())
+	began := time.Now()
+	s := newStampede(t, u.listen, rate)
+	var gaps []gap
+	for kills := 0; kills < 3 || s.made() < requests; kills++ {
+		known := len(u.gaps())
+		killEnvoy := func() (old int) {
+			old = u.envoyPID()
+			require.NoError(t, syscall.Kill(old, syscall.SIGKILL))
+			eventually(t, soon, func() (bool, string) { return !alive(old), "it does not die" })
+			return old
+		}
+		var old int
+		var killed time.Time
+		switch kills % 3 {
+		case 0: // alone, when all is well for a while
+			settled := time.Now()
+			eventually(t, 2*soon, func() (bool, string) { return time.Since(settled) > 12*time.Second, "time stands still" })
+			s.awaitMore(t, random.IntN(1000))
+			killed = time.Now()
+			old = killEnvoy()
+		case 1:
+			u.kill()
+			s.awaitMore(t, random.IntN(2000))
+			u.again()
+			s.awaitMore(t, random.IntN(2000))
+			known = 0
+			old = killEnvoy()
+		case 2:
+			u.kill()
+			s.awaitMore(t, random.IntN(2000))
+			old = killEnvoy()
+			known = 0
+			u.again()
+		}
+		eventually(t, startLimit, func() (bool, string) {
+			all := u.gaps()
+			st := get[status](u, "status")
+			return len(all) == known+1 && st.Nodes.Synced == 1 && u.envoyPID() != old, fmt.Sprintf("gaps %v after %d, %d nodes synced", all, known, st.Nodes.Synced)
+		})
+		g := u.gaps()[known]
+		require.Equal(t, "local", g.Node)
+		if !killed.IsZero() {
+			require.Less(t, killed.Sub(g.From), 3*time.Second, "it had sent nothing for long")
+		}
+		gaps = append(gaps, g)
+		s.awaitMore(t, 1000)
+	}
+	s.stop()
+	u.awaitBatches()
+	require.Contains(t, u.stderr.String(), "what the one before had not sent is not counted")
+	out, _ := u.seawall("status")
+	require.Contains(t, out, "local has another Envoy")
+
+	got := u.known()
+	seen, late, unknown := tally{}, tally{}, tally{} // unknown: by route
+	for _, r := range s.riders {
+		for _, c := range r.calls {
+			route := c.counted()
+			if c.status <= 0 {
+				if c.status != unconnected {
+					unknown[route]++
+				}
+				continue
+			}
+			key := route + " " + c.what
+			seen[key]++
+			for _, g := range gaps {
+				if c.done.After(g.From.Add(-ambiguous)) && c.done.Before(g.Until.Add(ambiguous)) {
+					late[key]++
+					break
+				}
+			}
+		}
+	}
+	missing := 0
+	for key := range got.plus(seen) {
+		route, _, _ := strings.Cut(key, " ")
+		require.LessOrEqual(t, got[key], seen[key]+unknown[route], "%s: more than clients saw, and %d that they did not see the end of", key, unknown[route])
+		require.GreaterOrEqual(t, got[key], seen[key]-late[key], "%s: less than clients saw, and %d were in a gap", key, late[key])
+		missing += max(0, seen[key]-got[key])
+	}
+	t.Logf("%d answers in %s, %d in gaps, at least %d not counted; %d calls without an answer; gaps: %v",
+		seen.total(), time.Since(began).Round(time.Second), late.total(), missing, unknown.total(), gaps)
+	u.stop()
+}
+
+// known are the outcomes, as far as a client can tell them apart.
+func (u *up) known() tally {
+	u.t.Helper()
+	counts := tally{}
+	for key, n := range u.outcomes() {
+		route, outcome, _ := strings.Cut(key, " ")
+		switch outcome {
+		case "reset", "timeout", "connect-failure":
+			outcome = "5xx"
+		}
+		counts[route+" "+outcome] += n
+	}
+	return counts
+}
+
 // faulty is the policy of the exactness tests, another one for each version.
 func faulty(address string, version int) string {
 	s := shop{
@@ -191,6 +318,8 @@ type stampede struct {
 	odd    []string // see differences
 }
 
+var errUnconnected = errors.New("no connection")
+
 // rider is one client. All but its address is its own until it has stopped.
 type rider struct {
 	s      *stampede
@@ -205,10 +334,25 @@ type rider struct {
 // ride is a call, and what is known of it.
 type ride struct {
 	route  uint8
-	status int16     // 0: the client hung up, -1: lost
+	status int16     // or one of the three below
 	seen   bool      // by Envoy
 	done   time.Time // answered
 	what   string    // it was answered: the outcome
+}
+
+// What a ride has instead of a status.
+const (
+	hungUp      = 0
+	lost        = -1 // no answer came
+	unconnected = -2 // nobody listens
+)
+
+// counted is the route that it is counted for.
+func (c ride) counted() string {
+	if route := rideRoutes[c.route]; route != "nowhere" {
+		return route
+	}
+	return ""
 }
 
 var rideRoutes = [...]string{"steady", "retried", "fragile", "pooled", "late", "nowhere"}
@@ -288,10 +432,13 @@ func (r *rider) ride() bool {
 	patience := time.Duration(r.random.IntN(2) * r.random.IntN(4000) * int(time.Microsecond))
 	answer, err := r.call(rideRoutes[route], leave, patience)
 	switch {
-	case leave:
+	case leave && !errors.Is(err, errUnconnected):
 		r.hangUp()
 	case err != nil:
-		c.status = -1
+		c.status = lost
+		if errors.Is(err, errUnconnected) {
+			c.status = unconnected
+		}
 		r.lost = append(r.lost, err.Error())
 		r.hangUp()
 		return false
@@ -306,7 +453,7 @@ func (r *rider) call(route string, leave bool, patience time.Duration) (answer, 
 	if r.conn == nil {
 		conn, err := net.DialTimeout("tcp", r.s.listen, soon)
 		if err != nil {
-			return answer{}, err
+			return answer{}, errors.Join(errUnconnected, err)
 		}
 		r.conn, r.reader = conn, bufio.NewReader(conn)
 	}
@@ -361,7 +508,7 @@ func (s *stampede) compare(seen sighting) {
 		return
 	}
 	c := &s.riders[i].calls[k]
-	if c.seen || (c.status != 0 && int(c.status) != seen.Status) {
+	if c.seen || (c.status != hungUp && int(c.status) != seen.Status) {
 		s.odd = append(s.odd, fmt.Sprintf("seen before: %v; its client saw %d: %+v", c.seen, c.status, seen))
 	}
 	c.seen = true

@@ -22,8 +22,8 @@ import (
 // reaperEnv makes this test binary the reaper of the folder that it names.
 const reaperEnv = "SEAWALL_E2E_REAPER"
 
-// long makes the tests that shake something do so as long as issue 5 wants.
-var long = flag.Bool("long", false, "shake for a minute what is shaken for seconds otherwise")
+// long makes the tests that shake something do so as long as issues 5 and 9 want.
+var long = flag.Bool("long", false, "shake for minutes what is shaken for seconds otherwise")
 
 // seawallBinary is what the tests run, built once.
 var seawallBinary string

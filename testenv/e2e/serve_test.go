@@ -4,7 +4,9 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os/exec"
@@ -264,6 +266,12 @@ func TestTheReleaseGateFollowsTheBudget(t *testing.T) {
 
 	run("deployments", "mark", "shop", "v2")
 	require.Contains(t, run("deployments"), "v2")
+	resp, err := http.Get("http://" + u.admin + "/metrics")
+	require.NoError(t, err)
+	metrics, err := io.ReadAll(resp.Body)
+	require.NoError(t, errors.Join(err, resp.Body.Close()))
+	require.Contains(t, string(metrics), `seawall_deployment_timestamp_seconds{service="shop",version="v2"}`)
+	require.Contains(t, string(metrics), `seawall_slo_action{action="freeze-releases",service="shop",slo="shop"} 1`)
 	waited := make(chan int, 1)
 	go func() {
 		_, code := u.seawall("can-deploy", "shop", "--wait", "1m")
@@ -342,7 +350,6 @@ func TestOneControlPlaneForTwoEdges(t *testing.T) {
 	}
 	edges["outer"].stop()
 	require.True(t, refused(newCaller(t, at["inner"])))
-	edges["inner"].stop()
 	eventually(t, soon, func() (bool, string) {
 		rows, n := list[trafficRow](u, "traffic?window=15m"), uint64(0)
 		for _, row := range rows {
@@ -351,4 +358,6 @@ func TestOneControlPlaneForTwoEdges(t *testing.T) {
 		return n == served, fmt.Sprintf("%d counted, %d served", n, served)
 	})
 	u.stop()
+	require.True(t, refused(newCaller(t, at["inner"])))
+	edges["inner"].stop() // in time, though nobody takes what it has counted
 }

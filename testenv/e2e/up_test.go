@@ -44,6 +44,7 @@ type upConfig struct {
 	addresses addresses // zero = free ports
 	binary    string    // "" = seawallBinary
 	alone     bool      // run `seawall serve`, which has no data plane
+	config    string    // file of --config; "" = none
 }
 
 // up is a running `seawall up`.
@@ -111,6 +112,9 @@ func (u *up) launch() {
 	args := []string{"up", "--workers", strconv.Itoa(u.cfg.workers)}
 	if u.cfg.alone {
 		args = []string{"serve"}
+	}
+	if u.cfg.config != "" {
+		args = append(args, "--config", u.cfg.config)
 	}
 	u.cmd, u.exited = startSeawall(u.t, u.cfg.binary, seawallEnv(u.t), u.stdout, u.stderr, append(args,
 		"-p", u.cfg.policies, "--data", u.cfg.data,

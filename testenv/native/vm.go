@@ -73,6 +73,7 @@ func (r *root) release() {
 	if r.refs--; r.refs > 0 {
 		return
 	}
+	r.vm.call(r, nil, func() { r.vm.plugin.StreamDone(r.id) })
 	r.gone = true
 	for i, other := range r.vm.roots {
 		if other == r {

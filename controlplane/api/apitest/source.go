@@ -147,6 +147,7 @@ func Incident() *Source {
 		Summary: api.Status{
 			Version: "0.1.0", PolicyHash: plan, FilterHash: filter, Services: 2,
 			Nodes: api.NodeCounts{Connected: 2, Synced: 1, Rejected: 1}, LoadedAt: at(ago(12 * time.Minute)),
+			Gaps: []telemetry.Gap{{Node: "edge-1", From: ago(3*time.Minute + 1200*time.Millisecond), Until: ago(3 * time.Minute)}},
 		},
 		Set: &policy.Set{
 			Hash: plan,

@@ -17,8 +17,11 @@ func wire(env *cli.Env) {
 	env.Edge = func(ctx context.Context, o cli.EdgeOptions) error { return app.Edge(ctx, app.EdgeOptions(o)) }
 	env.Demo = func(ctx context.Context, o cli.DemoOptions) error { return demo.Run(ctx, demo.Options(o)) }
 	env.Render = func(_ context.Context, o cli.RenderOptions) error {
-		if o.What == "bootstrap" {
+		switch o.What {
+		case "bootstrap":
 			return render.Bootstrap(o.Stdout, env.Version, o.Paths...)
+		case "prometheus":
+			return render.Prometheus(o.Stdout, o.Part, o.Paths...)
 		}
 		return render.Envoy(o.Stdout, o.Paths...)
 	}

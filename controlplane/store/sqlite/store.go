@@ -54,13 +54,23 @@ func (s *Store) inTx(f func(*sql.Tx) error) error {
 	return tx.Commit()
 }
 
-// LastBatch is when the newest batch arrived, zero if none ever did.
-func (s *Store) LastBatch(ctx context.Context) (time.Time, error) {
-	var ns sql.NullInt64
-	if err := s.read.QueryRowContext(ctx, "SELECT max(seen) FROM vm").Scan(&ns); err != nil || !ns.Valid {
-		return time.Time{}, err
+// LastBatches is when the newest batch of each node arrived.
+func (s *Store) LastBatches(ctx context.Context) (map[string]time.Time, error) {
+	rows, err := s.read.QueryContext(ctx, "SELECT node, max(seen) FROM vm GROUP BY node")
+	if err != nil {
+		return nil, err
 	}
-	return time.Unix(0, ns.Int64), nil
+	defer rows.Close()
+	heard := map[string]time.Time{}
+	for rows.Next() {
+		var node string
+		var ns int64
+		if err := rows.Scan(&node, &ns); err != nil {
+			return nil, err
+		}
+		heard[node] = time.Unix(0, ns)
+	}
+	return heard, rows.Err()
 }
 
 // cleanFrom is the end of the newest stretch that has buckets, by the shortest

@@ -88,9 +88,9 @@ func sums(t require.TestingT, s telemetry.Store, bounds ...int64) []slo.Sums {
 
 func empty(t *testing.T, open Open) {
 	s, now := open(), start.Unix()/60
-	last, err := s.LastBatch(t.Context())
+	heard, err := s.LastBatches(t.Context())
 	require.NoError(t, err)
-	require.True(t, last.IsZero())
+	require.Empty(t, heard)
 	require.Equal(t, make([]slo.Sums, 2), sums(t, s, now-100_000, now, now+1))
 	got, err := s.Sums(t.Context(), []int64{now}, true)
 	require.NoError(t, err)
@@ -139,9 +139,7 @@ func applied(t *testing.T, open Open) {
 	without, err := s.Sums(t.Context(), []int64{now, now + 1}, false)
 	require.NoError(t, err)
 	require.Empty(t, without[0].Latency)
-	last, err := s.LastBatch(t.Context())
-	require.NoError(t, err)
-	require.WithinDuration(t, start, last, 0)
+	requireHeard(t, s, map[string]time.Time{"edge-1": start})
 }
 
 func addUp(t *testing.T, open Open) {
@@ -187,9 +185,21 @@ func reopened(t *testing.T, open Open) {
 	require.Equal(t, []telemetry.Applied{{Duplicate: true}, {Late: true}, {Duplicate: true}},
 		apply(t, s, start, batch("a", 3, row(now, 1)), batch("a", 2, row(now, 2)), batch("a", 2, row(now, 2))))
 	require.EqualValues(t, 10, total(t, s, now, now+1))
-	last, err := s.LastBatch(t.Context())
+	other := batch("a", 1)
+	other.Node = "edge-2"
+	apply(t, s, start.Add(time.Second), other)
+	requireHeard(t, s, map[string]time.Time{"edge-1": start, "edge-2": start.Add(time.Second)})
+}
+
+// requireHeard requires that each node's newest batch came at that time.
+func requireHeard(t *testing.T, s telemetry.Store, want map[string]time.Time) {
+	t.Helper()
+	heard, err := s.LastBatches(t.Context())
 	require.NoError(t, err)
-	require.WithinDuration(t, start, last, 0)
+	require.Len(t, heard, len(want))
+	for node, at := range want {
+		require.WithinDuration(t, at, heard[node], 0, node)
+	}
 }
 
 func overtaking(t *testing.T, open Open) {
@@ -445,12 +455,15 @@ func routes(t *testing.T, open Open) {
 	require.NoError(t, s.KnowRoutes(t.Context(), start, told))
 	require.NoError(t, s.KnowRoutes(t.Context(), start.Add(time.Hour), told[:1]))
 	all := append(told, telemetry.Route{Service: "payments", Route: "refund"})
-	for from, want := range map[time.Time][]telemetry.Route{start: all, start.Add(time.Minute): {all[0], all[2]}} {
-		_, err := s.Prune(t.Context(), start, keepAll(time.Hour), from)
+	for _, c := range []struct {
+		from time.Time
+		want []telemetry.Route
+	}{{start, all}, {start.Add(time.Minute), []telemetry.Route{all[0], all[2]}}} {
+		_, err := s.Prune(t.Context(), start, keepAll(time.Hour), c.from)
 		require.NoError(t, err)
 		got, err := open().Routes(t.Context())
 		require.NoError(t, err)
-		require.ElementsMatch(t, want, got)
+		require.ElementsMatch(t, c.want, got)
 	}
 }
 

@@ -272,3 +272,23 @@ func TestRealEnvoy(t *testing.T) {
 		require.Empty(t, wrong)
 	})
 }
+
+// A cluster that is changed waits for its endpoints, which Envoy has and does
+// not ask for: they must be sent again, or the change takes 15 s.
+func TestAChangedClusterServesAtOnce(t *testing.T) {
+	r := newReal(t)
+	m := r.model("pay:charge")
+	r.srv.SetModel(m)
+	e := r.envoy()
+	e.WaitLive()
+	edited := r.model("pay:charge")
+	edited.Edges[0].Clusters[0].ConnectTimeoutNS = 777e6
+	began := time.Now()
+	r.srv.SetModel(edited)
+	active := func() bool {
+		_, dump, err := e.Admin().Get(t.Context(), "/config_dump?resource=dynamic_active_clusters")
+		return err == nil && strings.Contains(string(dump), "0.777s")
+	}
+	require.Eventually(t, active, 7*time.Second, 5*time.Millisecond)
+	t.Logf("after %s", time.Since(began))
+}

@@ -268,7 +268,7 @@ func TestEdits(t *testing.T) {
 			e.Filter.PlanJSON = []byte(strings.ReplaceAll(string(e.Filter.PlanJSON), h1, h2))
 		}, []string{"ECDS"}},
 		{"endpoints only", func(m *ir.Model) { m.Edges[0].Clusters[0].Endpoints[0].Port = 9999 }, []string{"EDS"}},
-		{"connect timeout", func(m *ir.Model) { m.Edges[0].Clusters[0].ConnectTimeoutNS = 2e9 }, []string{"CDS"}},
+		{"connect timeout", func(m *ir.Model) { m.Edges[0].Clusters[0].ConnectTimeoutNS = 2e9 }, []string{"CDS", "EDS"}}, // see TestAChangedClusterServesAtOnce
 		{"route", func(m *ir.Model) { m.Edges[0].VirtualHosts[1].Routes[0].TimeoutNS = 2e9 }, []string{"RDS"}},
 		{"listener and route", func(m *ir.Model) {
 			m.Edges[0].VirtualHosts[1].Routes[0].TimeoutNS = 2e9

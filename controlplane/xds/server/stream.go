@@ -249,6 +249,9 @@ func (s *Server) collect(n *node, st *stream) []*discoveryv3.DeltaDiscoveryRespo
 		st.nonce++
 		resp.Nonce = strconv.FormatUint(st.nonce, 10)
 		sub.pending.nonce = resp.GetNonce()
+		if k == cds {
+			st.subs[eds].again(sub.replaces())
+		}
 		s.stats[k].pushes.Add(1)
 		out = append(out, resp)
 	}

@@ -102,6 +102,29 @@ func (s *subscription) subscribe(name string) {
 
 func (s *subscription) wants(name string) bool { return s.wildcard || s.names[name] }
 
+// replaces are the resources of the pending response that the client has in
+// another form.
+func (s *subscription) replaces() (names []string) {
+	for name, version := range s.pending.versions {
+		if had, has := s.known[name]; has && had != version {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// again has resources sent though the client has them. Envoy makes a cluster
+// that changes anew, and the new one waits for its endpoints, which Envoy does
+// not ask for again: for 15 s, the old one serving and the clusters not
+// acknowledged meanwhile.
+func (s *subscription) again(names []string) {
+	for _, name := range names {
+		if s.asked && s.names[name] {
+			s.forced[name] = true
+		}
+	}
+}
+
 // ack settles the pending response as taken.
 func (s *subscription) ack() *pending {
 	p := s.pending

@@ -15,23 +15,35 @@ const (
 // The numbers of the law. bench/overload shows what they do.
 const (
 	// A call is stretched from 3/2 of its base on: below, it is noise, and what
-	// a service shows near its capacity.
+	// a service shows near its capacity. Below 9/8, nothing waits at all.
 	stretchNum, stretchDen = 3, 2
+	calmNum, calmDen       = 9, 8
 	// From this on one window is enough, else it takes two in a row.
 	stretchAtOnce = 3
-	// The limit is 8/5 of the work that the service does at once. Of that, Low
-	// may fill 70 %: 1.12 of what it can do, so that it never idles.
-	roomNum, roomDen = 8, 5
+	// The limit is 3/2 of the work that the service does at once, and its root
+	// for what is chance. Of that, Low may fill 70 %, more than the service can
+	// do, so that it never idles.
+	roomNum, roomDen = 3, 2
+	// A cut is by a quarter at least, so that it shows whether it helps.
+	cutNum, cutDen = 3, 4
+	// So many windows with no more than the limit in flight judge a cut, each
+	// of so many calls, or of so long.
+	trial, trialEnough, trialNS = 2, 128, 2e9
+	// After so many windows it is no longer judged.
+	trialAge = 8
 	// Work that fell below 7/8 fell with the limit.
 	fellNum, fellDen = 7, 8
-	// How fast a base follows a full window: down by a quarter, up by a 64th,
-	// and down by a 128th of itself while requests are dropped.
-	baseDown, baseUp, baseDrift = 4, 64, 128
-	// A base that was wrong is at most so many times longer at once.
+	// After so many windows with requests dropped the limit is tried anew.
+	retrial = 96
+	// How fast a base follows a full window, down and up.
+	baseDown, baseUp = 8, 32
+	// A base is the mean of its first calls until there were so many.
+	baseSure = 128
+	// A base that was wrong is so many times longer or shorter at most, at once.
 	baseJump = 4
-	// How fast a limit rises that nothing stretches: a quarter of the way per
-	// window where requests are dropped, by a 64th of itself where none are.
-	limitUp, limitRest = 4, 64
+	// How fast a limit rises while nothing waits: by an 8th of itself per window
+	// where requests are dropped, by a 64th where none are.
+	limitUp, limitRest = 8, 64
 )
 
 // Merge takes what one VM has seen since it last handed over, at now (Unix ns),
@@ -40,6 +52,7 @@ const (
 // store the State merges it into what is there now.
 func (s *State) Merge(p *Params, now int64, in *Samples, inflight uint32) (closed bool) {
 	s.Window.add(in)
+	s.Window.Merges, s.Window.Out = add32(s.Window.Merges, 1), add64(s.Window.Out, uint64(inflight))
 	length := now - s.Since
 	if s.Since == 0 || length < -WindowNS || length > longestWindowNS {
 		// The first, after a pause, or the clock was set: nobody knows how long
@@ -52,10 +65,11 @@ func (s *State) Merge(p *Params, now int64, in *Samples, inflight uint32) (close
 		return false
 	}
 	if p.Signal == Adaptive {
-		if s.Window.ended() < enough {
+		n := s.Window.ended()
+		if n < enough || (s.Trial != 0 && n < trialEnough && length < trialNS) {
 			return false
 		}
-		s.learn(p, uint64(length), inflight)
+		s.learn(p, uint64(length))
 	} else {
 		s.report(p, now, min(uint32(length/WindowNS), shareSteps))
 	}
@@ -76,49 +90,88 @@ func (s *Samples) ended() (n uint64) {
 }
 
 // learn is the law of the adaptive limit, at the end of a window of length ns.
-func (s *State) learn(p *Params, length uint64, inflight uint32) {
+func (s *State) learn(p *Params, length uint64) {
 	w := &s.Window
-	took, base := w.LateNS, uint64(0) // of all calls together
+	took, base := w.LateNS, uint64(0) // of all calls together, as they were and as they would be
 	for i, n := range w.Done {
-		if n == 0 {
-			continue
+		if n != 0 {
+			s.begin(i)
+			took, base = add64(took, w.DoneNS[i]), add64(base, mulDiv(uint64(n), s.BaseNS[i], 1))
 		}
-		if s.BaseNS[i] == 0 {
-			s.BaseNS[i] = max(w.DoneNS[i]/uint64(n), 1)
-		}
-		took = add64(took, w.DoneNS[i])
-		base = add64(base, mulDiv(uint64(n), s.BaseNS[i], 1))
 	}
 	work := thousandths(mulDiv(base, milli, length))
-	stretched := stretches(took, base, stretchNum, stretchDen)
-	room := p.clamp(thousandths(mulDiv(uint64(work), roomNum, roomDen)))
-	limit, out := s.limit(p), thousandths(uint64(inflight)*milli)
+	room := p.clamp(thousandths(mulDiv(uint64(work), roomNum, roomDen) + root(uint64(work)*milli)))
+	limit, out := s.limit(p), thousandths(mulDiv(w.Out, milli, uint64(w.Merges)))
 
+	if s.Trial != 0 && !s.judge(p, work, out) {
+		return
+	}
+	if w.Shed == 0 {
+		s.Busy = 0
+	} else {
+		s.Busy++
+	}
+	stretched := stretches(took, base, stretchNum, stretchDen)
+	if !stretched {
+		s.High = 0
+	} else if s.High++; s.High < 2 && !stretches(took, base, stretchAtOnce, 1) {
+		return // may be chance
+	}
+	limit = s.limit(p)
 	switch {
-	case s.Work != 0 && w.Shed != 0 && out <= limit && uint64(work)*fellDen < uint64(s.Work)*fellNum:
-		s.rebase()
-		s.Limit, s.Work, s.High = p.clamp(max(limit, s.Before)), 0, 0
+	case s.Busy >= retrial, stretched && room < limit/cutDen*cutNum:
+		s.cut(p, room, work, out)
 		return
 	case stretched:
-		s.High = min(s.High+1, 2)
-		if s.High == 2 || stretches(took, base, stretchAtOnce, 1) {
-			// Never to less than half at once, by what is out: the work of a
-			// window in which all timed out is 0.
-			if room = max(room, p.clamp(min(limit, out)/2)); room < limit {
-				s.Before, s.Work, s.Limit = min(limit, thousandths(uint64(out)*2)), max(work, 1), room
-			}
-		}
+		s.Limit, s.High = min(limit, room), 1
 		return
-	case w.Shed != 0:
-		if room > limit {
-			limit += max((room-limit)/limitUp, 1)
-		}
-	default:
-		s.Work = 0
-		limit = p.clamp(limit + limit/limitRest)
+	case w.Shed == 0:
+		limit += limit / limitRest
+	case !stretches(took, base, calmNum, calmDen):
+		limit += limit / limitUp
+	case room > limit:
+		limit += (room - limit) / 2
 	}
-	s.Limit, s.High = limit, 0
-	s.follow(w.Shed != 0)
+	s.Limit = p.clamp(limit)
+	s.follow()
+}
+
+// cut lowers the limit to one that was found, or by a quarter, and has that
+// judged. It never goes to less than half at once, by what is out: the work of
+// a window in which all timed out is 0.
+func (s *State) cut(p *Params, to, work, out uint32) {
+	limit := s.limit(p)
+	used := min(limit, out)
+	s.Before, s.Work, s.Out, s.Trial, s.Age, s.Busy = min(limit, thousandths(uint64(out)*2)), max(work, 1), out, trial, 0, 0
+	s.Limit = p.clamp(max(min(to, limit/cutDen*cutNum), used/2))
+}
+
+// judge looks at what a cut has done. true: the window may be learnt from.
+func (s *State) judge(p *Params, work, out uint32) bool {
+	limit, w := s.limit(p), &s.Window
+	honest := uint64(w.Late)*8 < w.ended()
+	lessWork, lessOut := fell(work, s.Work, w.ended()), fell(out, s.Out, enough*enough)
+	s.Age++
+	switch {
+	case w.Shed == 0, s.Age > trialAge:
+		s.Trial = 0 // the load is gone, or most of it is never dropped
+		return true
+	case lessWork && lessOut && honest:
+		// Nothing waits: calls take as long as they take.
+		s.rebase()
+		s.Limit, s.Trial, s.High = p.clamp(max(limit, s.Before)), 0, 0
+	case lessWork: // with as much in flight: the service can do less than it did
+		s.Work, s.Out = max(work, 1), out
+	case out > limit:
+		// not there yet
+	case s.Trial > 1:
+		s.Trial--
+	case lessOut:
+		s.cut(p, limit, work, out) // it did as much with less: try less
+	default:
+		s.Limit, s.Trial = p.clamp(max(limit, s.Before)), 0
+	}
+	return false
 }
 
 // stretches reports whether calls took num/den of their bases or more.
@@ -126,23 +179,30 @@ func stretches(took, base, num, den uint64) bool {
 	return took/num >= base/den && took != 0
 }
 
+// begin learns the base of calls of which few have been seen.
+func (s *State) begin(i int) {
+	n, seen := uint64(s.Window.Done[i]), uint64(s.Seen[i])
+	if seen == baseSure {
+		return
+	}
+	total := mulDiv(s.BaseNS[i], seen, 1)
+	s.BaseNS[i] = max(add64(total, s.Window.DoneNS[i])/(seen+n), 1)
+	s.Seen[i] = uint8(min(seen+n, baseSure))
+}
+
 // follow moves the bases towards how long calls took in a window in which
 // they were not stretched.
-func (s *State) follow(shed bool) {
+func (s *State) follow() {
 	for i, n := range s.Window.Done {
-		b := s.BaseNS[i]
 		if n == 0 {
 			continue
 		}
-		mean, weight := s.Window.DoneNS[i]/uint64(n), uint64(min(n, enough))
+		b, mean, weight := s.BaseNS[i], s.Window.DoneNS[i]/uint64(n), uint64(min(n, enough))
 		switch {
 		case mean < b:
 			b -= (b - mean) * weight / (enough * baseDown)
-		case !shed:
+		case s.Window.Shed == 0:
 			b += (mean - b) * weight / (enough * baseUp)
-		}
-		if shed {
-			b -= b / baseDrift
 		}
 		s.BaseNS[i] = max(b, 1)
 	}
@@ -153,13 +213,10 @@ func (s *State) rebase() {
 	for i, n := range s.Window.Done {
 		if n != 0 {
 			b := s.BaseNS[i]
-			s.BaseNS[i] = max(b, min(s.Window.DoneNS[i]/uint64(n), b*baseJump))
+			s.BaseNS[i] = min(max(s.Window.DoneNS[i]/uint64(n), b/baseJump, 1), b*baseJump)
 		}
 	}
 }
-
-// thousandths bounds a limit or work, so that sums of two of them fit.
-func thousandths(n uint64) uint32 { return uint32(min(n, MaxLimit*milli)) }
 
 // The law of the shares, by which classes are dropped where the service
 // reports its load.
@@ -167,6 +224,9 @@ const (
 	// A class is dropped wholly at so much above its threshold; the nearer to
 	// it, the more slowly its share changes.
 	bandPPM = 50_000
+	// At its threshold itself a tenth of what is left is dropped each window, so
+	// that none of it is left where the load stays.
+	atPPM = bandPPM / 10
 	// A class that is admitted again is so wholly after so many windows (4 s).
 	shareSteps = 16
 )
@@ -199,7 +259,7 @@ func (s *State) report(p *Params, now int64, steps uint32) {
 // share is what part of a class to drop, after so many windows with a load.
 func share(drop, load, threshold, steps uint32) uint32 {
 	if load >= threshold {
-		off := uint64(min(load-threshold, bandPPM))
+		off := uint64(min(load-threshold+atPPM, bandPPM))
 		return drop + uint32(uint64(ppm-drop)*off/bandPPM)
 	}
 	off := uint64(min(threshold-load, bandPPM))

@@ -136,18 +136,3 @@ func (p *Params) clamp(limit uint32) uint32 {
 	least := min(max(p.Min, 1), most)
 	return min(max(limit, least*milli), most*milli)
 }
-
-// ratio is a / b in ppm.
-func ratio(a, b uint64) uint32 {
-	return uint32(min(mulDiv(a, ppm, b), 1<<32-1))
-}
-
-// mulDiv is a·b/c, rounded down; the greatest number where it is more than that.
-func mulDiv(a, b, c uint64) uint64 {
-	hi, lo := bits.Mul64(a, b)
-	if hi >= c {
-		return ^uint64(0)
-	}
-	q, _ := bits.Div64(hi, lo, c)
-	return q
-}

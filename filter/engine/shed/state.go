@@ -7,12 +7,20 @@ const Slots = 16
 // State is what the VMs of one Envoy know together about a service. The zero
 // value knows nothing: the limit is the greatest.
 type State struct {
-	Since  int64         // start of the window, Unix ns; 0: none yet
-	Limit  uint32        // learnt limit, in thousandths of a request; 0: none
-	Before uint32        // the limit to go back to where the last cut was wrong, in thousandths
-	Work   uint32        // work in flight when the limit was last cut, in thousandths; 0: not judged any more
-	High   uint8         // windows in a row with stretched calls
-	BaseNS [Slots]uint64 // how long a call takes when nothing waits, by slot; 0: unknown
+	Since int64  // start of the window, Unix ns; 0: none yet
+	Limit uint32 // learnt limit, in thousandths of a request; 0: none
+	High  uint8  // windows in a row with stretched calls
+	Busy  uint8  // windows with requests dropped since the last cut
+
+	// The last cut of the limit, while it is judged.
+	Trial  uint8  // windows until it is; 0: none is
+	Age    uint8  // windows since it
+	Before uint32 // the limit to go back to where it was wrong, in thousandths
+	Work   uint32 // work in flight before it, in thousandths
+	Out    uint32 // requests in flight before it, in thousandths
+
+	BaseNS [Slots]uint64 // how long a call takes when nothing waits, by slot
+	Seen   [Slots]uint8  // of how many calls that is known, to baseSure
 
 	LoadPPM uint32          // last load that the service reported
 	LoadAt  int64           // when, Unix ns
@@ -30,6 +38,8 @@ type Samples struct {
 	Shed    uint32 // requests that were dropped
 	Reports uint32 // loads that the service reported
 	LoadPPM uint64 // their sum
+	Merges  uint32 // by Merge: how often it was called
+	Out     uint64 // by Merge: requests in flight, added up over these
 }
 
 // longest is the longest call that is counted in full.
@@ -77,6 +87,7 @@ func (s *Samples) add(o *Samples) {
 	}
 	s.Late, s.LateNS = add32(s.Late, o.Late), add64(s.LateNS, o.LateNS)
 	s.Shed = add32(s.Shed, o.Shed)
+	s.Merges, s.Out = add32(s.Merges, o.Merges), add64(s.Out, o.Out)
 	s.Reports, s.LoadPPM = add32(s.Reports, o.Reports), add64(s.LoadPPM, o.LoadPPM)
 }
 
