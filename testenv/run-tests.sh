@@ -11,5 +11,7 @@ go test -count=1 -timeout=30m ./...
 status=$?
 if [ "${SEAWALL_ENVOY:-}" = off ]; then
   echo "SEAWALL_ENVOY=off: $(wc -l <"$SEAWALL_NOT_RUN") scenarios of the real Envoy were not run"
+elif [ "${SEAWALL_PROMETHEUS:-}" = off ]; then
+  echo "SEAWALL_PROMETHEUS=off: $(wc -l <"$SEAWALL_NOT_RUN") scenarios of the real Prometheus and Alertmanager were not run"
 fi
 exit $status

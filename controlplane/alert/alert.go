@@ -56,6 +56,22 @@ func key(name string, labels map[string]string) string {
 // Key identifies the alert, whatever its state.
 func (a Alert) Key() string { return key(a.Name, a.Labels) }
 
+// Subject is what the alert is about, in its labels' words; "" for the whole.
+func (a Alert) Subject() string {
+	l := a.Labels
+	switch {
+	case l[LabelTier] != "":
+		return l[LabelSLO] + "/" + l[LabelTier]
+	case l[LabelSLO] != "":
+		return l[LabelSLO]
+	case l[LabelRoute] != "":
+		return l[LabelService] + "/" + l[LabelRoute]
+	case l[LabelService] != "":
+		return l[LabelService]
+	}
+	return l[LabelNode]
+}
+
 // Next is the alerts after conditions were seen to hold at now, sorted by name
 // and labels. Where unjudged, alerts of a Measured rule that fire go on, and none
 // begins.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seawall-mesh/seawall/controlplane/alert"
 	"github.com/seawall-mesh/seawall/controlplane/fleet"
 	"github.com/seawall-mesh/seawall/controlplane/slo"
 	"github.com/seawall-mesh/seawall/controlplane/telemetry"
@@ -28,6 +29,7 @@ type overviewView struct {
 	Tiles      []tile
 	Refused    *refusedView
 	Rejections []rejectionView
+	Alerts     panel[alertView] // those that fire; not shown without rows
 	SLOs       panel[sloView]
 	Traffic    panel[trafficView]
 	Breakers   panel[breakerView]
@@ -77,6 +79,8 @@ type refusedView struct {
 }
 
 type rejectionView struct{ Node, Kind, Message string }
+
+type alertView struct{ Name, Subject, Severity, Since, Summary, Action, Tone string }
 
 type sloView struct {
 	Name, Service, Objective, Window, Attained, Consumed, Budget, Downtime, ExhaustsIn, State, Tone string
@@ -142,6 +146,7 @@ func (s *Server) overview(ctx context.Context, q query, refresh int) overviewVie
 			}
 		}
 	}
+	v.Alerts = newPanel(firing(now, src.Alerts()), nil, "seawall alerts", "/alerts")
 	v.SLOs = newPanel(each(slos, viewSLO), slosErr, "seawall slo", "/slos")
 	v.Traffic = newPanel(each(traffic, viewTraffic), trafficErr, "seawall traffic --window "+v.Window, "/traffic?window="+v.Window)
 	v.Breakers = newPanel(each(breakers, func(b telemetry.Breaker) breakerView {
@@ -187,6 +192,18 @@ func viewBreaker(now time.Time, b telemetry.Breaker) breakerView {
 		v.Cause += ": " + shorten(b.Reason, 100)
 	}
 	return v
+}
+
+// firing are the alerts that call people, pages first.
+func firing(now time.Time, alerts []alert.Alert) (rows []alertView) {
+	for _, severity := range []alert.Severity{alert.Page, alert.Ticket} {
+		for _, a := range alerts {
+			if a.State == alert.Firing && a.Severity == severity && a.InhibitedBy == "" {
+				rows = append(rows, alertView{a.Name, dash(a.Subject()), string(severity), Age(now, &a.Since), a.Summary, a.Action, tone(string(severity))})
+			}
+		}
+	}
+	return rows
 }
 
 func viewPool(p telemetry.Pool) poolView {
@@ -238,9 +255,9 @@ func tone(state string) string {
 	switch state {
 	case "closed", "synced", "ok":
 		return "good"
-	case "open", "rejected", "exhausted", "disconnected":
+	case "open", "rejected", "exhausted", "disconnected", string(alert.Page):
 		return "bad"
-	case "half-open", "burning", "stale", "insufficient-data", "unknown":
+	case "half-open", "burning", "stale", "insufficient-data", "unknown", string(alert.Ticket):
 		return "warn"
 	}
 	return ""

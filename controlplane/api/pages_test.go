@@ -26,11 +26,15 @@ func TestOverviewShowsTheIncident(t *testing.T) {
 		"150.0 %", "99.850 %", "5,000 over", "exhausted", "increase-alerting",
 		"10,412", "3.64", "12.4s", "in 42s", "half-open", "2 of 2",
 		"5 / 5", "1480ms",
+		"payments-availability/fast", "36.4 times too fast", "`seawall nodes` shows its own text",
 	} {
 		require.Contains(t, body, want)
 	}
 	require.Less(t, strings.Index(body, "half-open"), strings.Index(body, ">closed<"), "trouble comes first")
 	require.NotContains(t, body, "http-equiv")
+	require.NotContains(t, body, "CircuitBreakerOpen", "pending")
+	require.NotContains(t, body, "payments-availability/chronic", "inhibited")
+	require.Less(t, strings.Index(body, ">page<"), strings.Index(body, ">ticket<"))
 }
 
 // TestABreakerHeldClosedIsNotTakenForHealthy: it protects nobody.
@@ -77,6 +81,7 @@ func TestWhatOthersSentIsEscaped(t *testing.T) {
 	src.Fleet[1].ID = hostile
 	src.Fleet[1].Resources[fleet.RDS] = fleet.Resource{State: fleet.Rejected, Message: hostile}
 	src.Refused.Findings[0].Message = hostile
+	src.AlertList[0].Summary = hostile
 	body := ask(newServer(t, src, nil), http.MethodGet, "/", nil).Body.String()
 	require.NotContains(t, body, hostile)
 	// The node twice, its message, the finding, and the cell's tooltip.

@@ -88,6 +88,7 @@ type Finding struct {
 	Message  string        `json:"message" doc:"What is wrong."`
 	Hint     string        `json:"hint" doc:"What to do about it; may be empty."`
 	Excerpt  string        `json:"excerpt,omitempty" doc:"Source lines with a caret under the place."`
+	Docs     string        `json:"docs" doc:"Where to read about the code."`
 }
 
 func findings(load *RefusedLoad) []Finding {
@@ -96,7 +97,7 @@ func findings(load *RefusedLoad) []Finding {
 	}
 	out := make([]Finding, 0, len(load.Findings))
 	for _, d := range load.Findings {
-		out = append(out, Finding{d.Code, d.Severity, d.Pos.File, d.Pos.Line, d.Pos.Column, d.Path, d.Message, d.Hint, d.Excerpt})
+		out = append(out, Finding{d.Code, d.Severity, d.Pos.File, d.Pos.Line, d.Pos.Column, d.Path, d.Message, d.Hint, d.Excerpt, diag.Docs(d.Code)})
 	}
 	return out
 }

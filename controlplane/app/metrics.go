@@ -22,6 +22,7 @@ const collectTimeout = 5 * time.Second
 type metrics struct {
 	registry  *prometheus.Registry
 	requests  *prometheus.CounterVec
+	attempts  *prometheus.CounterVec
 	degraded  *prometheus.CounterVec
 	synthetic *prometheus.CounterVec
 	slos      *objectiveMetrics
@@ -33,6 +34,9 @@ func newMetrics(version, filterHash string) *metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "seawall_requests_total", Help: "Requests by how they ended, as the filters counted them, since this control plane started.",
 		}, []string{"service", "route", "priority", "outcome"}),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "seawall_attempts_total", Help: "Calls that services were sent for these requests, retries included.",
+		}, []string{"service", "route", "priority"}),
 		degraded: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "seawall_degraded_total", Help: "Of those, requests that were answered by a fallback.",
 		}, []string{"service", "route", "priority"}),
@@ -46,7 +50,7 @@ func newMetrics(version, filterHash string) *metrics {
 		Name: "seawall_build_info", Help: "Always 1; the labels tell the build.", ConstLabels: prometheus.Labels{"version": version, "filter": filterHash},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.requests, m.degraded, m.synthetic, info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.requests, m.attempts, m.degraded, m.synthetic, info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -54,6 +58,7 @@ func newMetrics(version, filterHash string) *metrics {
 func (m *metrics) count(b contract.Batch) {
 	m.slos.count(&b)
 	for _, row := range b.Rows {
+		m.attempts.WithLabelValues(row.Service, row.Route, row.Priority).Add(float64(row.Attempts))
 		for _, c := range row.Counts {
 			if c.Synthetic {
 				m.synthetic.WithLabelValues(row.Service, row.Route, row.Priority).Add(float64(c.N))

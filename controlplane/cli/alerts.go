@@ -22,7 +22,7 @@ func printAlerts(env Env, alerts []alert.Alert) error {
 		{head: "ALERT", shrink: true}, {head: "ABOUT", shrink: true}, {head: "SEVERITY", paint: st.state}, {head: "STATE", paint: st.state}, {head: "SINCE", right: true},
 	}}
 	for _, a := range alerts {
-		t.add(a.Name, dash(alertSubject(a)), string(a.Severity), string(a.State), api.Age(now, &a.Since))
+		t.add(a.Name, dash(a.Subject()), string(a.Severity), string(a.State), api.Age(now, &a.Since))
 	}
 	if err := t.write(env.Stdout, st, env.columns()); err != nil {
 		return err
@@ -36,24 +36,8 @@ func printAlerts(env Env, alerts []alert.Alert) error {
 		if a.InhibitedBy != "" {
 			action = "see " + a.InhibitedBy
 		}
-		fmt.Fprintf(&b, "\n%s\n%s\n%s\n", st.title(oneLine(a.Name+" "+alertSubject(a))), wrap(a.Summary, env.columns()), wrap(action, env.columns()))
+		fmt.Fprintf(&b, "\n%s\n%s\n%s\n", st.title(oneLine(a.Name+" "+a.Subject())), wrap(a.Summary, env.columns()), wrap(action, env.columns()))
 	}
 	_, err := fmt.Fprint(env.Stdout, b.String())
 	return err
-}
-
-// alertSubject is what an alert is about, in its labels' words.
-func alertSubject(a alert.Alert) string {
-	l := a.Labels
-	switch {
-	case l[alert.LabelTier] != "":
-		return l[alert.LabelSLO] + "/" + l[alert.LabelTier]
-	case l[alert.LabelSLO] != "":
-		return l[alert.LabelSLO]
-	case l[alert.LabelRoute] != "":
-		return l[alert.LabelService] + "/" + l[alert.LabelRoute]
-	case l[alert.LabelService] != "":
-		return l[alert.LabelService]
-	}
-	return l[alert.LabelNode]
 }

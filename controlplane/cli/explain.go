@@ -97,7 +97,7 @@ func explainCode(env Env, code string, output outputFlag) error {
 	}
 	if output == outputJSON {
 		return writeJSON(env.Stdout, map[string]string{
-			"code": c.Code, "severity": string(c.Severity), "title": c.Title, "why": c.Why, "fix": c.Fix,
+			"code": c.Code, "severity": string(c.Severity), "title": c.Title, "why": c.Why, "fix": c.Fix, "docs": diag.Docs(c.Code),
 		})
 	}
 	_, err := fmt.Fprintf(env.Stdout, "%s: %s (%s)\n  %s\n  %s\n", c.Code, c.Title, c.Severity, c.Why, c.Fix)

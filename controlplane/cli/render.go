@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seawall-mesh/seawall/controlplane/policy"
 )
 
 func newRender(env Env) *cobra.Command {
@@ -16,9 +18,9 @@ func newRender(env Env) *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usageErrorf("see: seawall render --help", "render what? bootstrap, envoy or prometheus")
+				return usageErrorf("see: seawall render --help", "render what? bootstrap, envoy, prometheus or schema")
 			}
-			return usageErrorf("see: seawall render --help", "%q cannot be rendered; bootstrap, envoy and prometheus can", args[0])
+			return usageErrorf("see: seawall render --help", "%q cannot be rendered; bootstrap, envoy, prometheus and schema can", args[0])
 		},
 	}
 	for _, r := range []struct{ what, short string }{
@@ -37,8 +39,24 @@ func newRender(env Env) *cobra.Command {
 			},
 		})
 	}
-	cmd.AddCommand(newRenderPrometheus(env))
+	cmd.AddCommand(newRenderPrometheus(env), newRenderSchema(env))
 	return cmd
+}
+
+func newRenderSchema(env Env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Write the JSON Schema of policy files, for editors",
+		Long: `Write the JSON Schema of policy files, for completion and checks while you type.
+With yaml-language-server, put at the head of each document:
+  # yaml-language-server: $schema=./policy.schema.json`,
+		Example: `  seawall render schema > policy.schema.json`,
+		Args:    noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := env.Stdout.Write(policy.JSONSchema())
+			return err
+		},
+	}
 }
 
 func newRenderPrometheus(env Env) *cobra.Command {

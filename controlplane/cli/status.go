@@ -195,7 +195,7 @@ func (o overview) alertLine(st style) string {
 	var firing []string
 	for _, a := range o.alerts {
 		if a.State == alert.Firing && a.InhibitedBy == "" {
-			firing = append(firing, oneLine(a.Name+" "+alertSubject(a))+" "+st.state(string(a.Severity)))
+			firing = append(firing, oneLine(a.Name+" "+a.Subject())+" "+st.state(string(a.Severity)))
 		}
 	}
 	return count(st, len(firing), firing, "none firing")

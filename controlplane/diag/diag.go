@@ -69,15 +69,22 @@ type wire struct {
 	Message  string   `json:"message"`
 	Hint     string   `json:"hint"`
 	Excerpt  string   `json:"excerpt,omitempty"`
+	Docs     string   `json:"docs"`
 }
 
+// docsBase is where docs/reference is published.
+const docsBase = "https://seawall-mesh.github.io/reference/"
+
+// Docs is the address of what there is to read about a code.
+func Docs(code string) string { return docsBase + "codes#" + strings.ToLower(code) }
+
 // MarshalJSON writes the members that `validate -o json` and GET
-// policy/diagnostics promise, and the excerpt.
+// policy/diagnostics promise, the excerpt, and where to read about the code.
 func (d Diagnostic) MarshalJSON() ([]byte, error) {
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false) // whether to escape is the outer encoder's choice
-	err := enc.Encode(wire{d.Code, d.Severity, d.Pos.File, d.Pos.Line, d.Pos.Column, d.Path, d.Message, d.Hint, d.Excerpt})
+	err := enc.Encode(wire{d.Code, d.Severity, d.Pos.File, d.Pos.Line, d.Pos.Column, d.Path, d.Message, d.Hint, d.Excerpt, Docs(d.Code)})
 	return out.Bytes(), err
 }
 

@@ -104,6 +104,7 @@ func TestJSON(t *testing.T) {
 	require.Equal(t, []map[string]any{{
 		"code": "SW0102", "severity": "error", "file": "a.yaml", "line": 6.0, "column": 5.0,
 		"path": "spec.x", "message": "unknown <field>", "hint": "hint",
+		"docs": "https://seawall-mesh.github.io/reference/codes#sw0102",
 	}}, doc.Items)
 	require.Contains(t, out.String(), "<field>", "not escaped for HTML")
 

@@ -209,7 +209,7 @@ func regexFormat(s string) (string, *flaw) {
 
 // maxRegexCost keeps a compiled expression far below the 100,000 instructions
 // and the 8 MiB at which Envoy refuses it (and the push that holds it).
-const maxRegexCost = 5000
+const maxRegexCost = 10_000
 
 // regexCost estimates the size of the program that RE2 makes of an expression:
 // it works on bytes, so a character outside of ASCII takes up to four steps.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seawall-mesh/seawall/controlplane/alert"
 	"github.com/seawall-mesh/seawall/controlplane/render"
+	"github.com/seawall-mesh/seawall/testenv/monitoring"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -41,22 +42,13 @@ func TestPrometheusGolden(t *testing.T) {
 	require.ErrorContains(t, render.Prometheus(&bytes.Buffer{}, "tea", filepath.Join(folder, "policies.yaml")), `no such part: "tea"`)
 }
 
-// tool is a program of the Debian packages prometheus and
-// prometheus-alertmanager, which CI installs.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	require.NoError(t, err, "apt-get install prometheus prometheus-alertmanager")
-	return path
-}
-
 // testRules runs promtool over rules and their tests.
 func testRules(t *testing.T, rules, tests []byte) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, render.RuleFile), rules, 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tests.yaml"), tests, 0o600))
-	out, err := exec.CommandContext(t.Context(), tool(t, "promtool"), "test", "rules", filepath.Join(dir, "tests.yaml")).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), monitoring.Program(t, "promtool"), "test", "rules", filepath.Join(dir, "tests.yaml")).CombinedOutput()
 	return string(out), err
 }
 
@@ -132,7 +124,7 @@ func TestAlertmanagerTakesTheInhibition(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "alertmanager.yml")
 	text := "route: {receiver: none}\nreceivers: [{name: none}]\n" + string(prometheus(t, render.PartAlertmanager, filepath.Join(folder, "policies.yaml")))
 	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
-	out, err := exec.CommandContext(t.Context(), tool(t, "amtool"), "check-config", name).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), monitoring.Program(t, "amtool"), "check-config", name).CombinedOutput()
 	require.NoError(t, err, string(out))
 	require.Contains(t, string(out), "3 inhibit rules")
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"regexp"
 	"testing"
 	"time"
@@ -106,6 +107,11 @@ func TestEachTryCounts(t *testing.T) {
 			eventually(t, soon, func() (bool, string) {
 				got, want := u.attempts(), map[string]int{"down": 3, "broken": 3, "slow": 3, "glitch": 11, "spread": 79, "patient": 1, "left": 6}
 				return fmt.Sprint(got) == fmt.Sprint(want), fmt.Sprintf("attempts are %v, not %v", got, want)
+			})
+			require.Contains(t, u.metrics(), `seawall_attempts_total{priority="medium",route="glitch",service="shop"} 11`)
+			eventually(t, soon, func() (bool, string) { // Envoy flushes it every 10 s
+				log := readFile(filepath.Join(u.cfg.data, "envoy", "access.log"))
+				return regexp.MustCompile(`"attempts":3,.*"path":"/down"`).MatchString(log), "the access log does not tell the tries"
 			})
 		})
 	}

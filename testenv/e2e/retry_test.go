@@ -238,6 +238,19 @@ func TestRetries(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 5, overflow)
 	})
+	t.Run("a budget of nothing makes no full pool of a reset", func(t *testing.T) {
+		service.Set("/miser", upstream.Behaviour{Reset: true})
+		c := newCaller(t, u.listen)
+		c.method, c.host = http.MethodGet, "miser.local"
+		a := c.call(t, "/miser")
+		require.Equal(t, 503, a.status)
+		require.Equal(t, typeBase+"upstream-reset", a.problem.Type)
+		eventually(t, soon, func() (bool, string) {
+			got := u.outcomes()
+			return got["all reset"] == 1 && got["all 5xx"] >= 5, fmt.Sprint(got)
+		})
+		require.Zero(t, u.outcomes().of("bulkhead-full"))
+	})
 	t.Run("tries are in the access log", func(t *testing.T) {
 		u.stop()
 		attempts := map[string]int{}

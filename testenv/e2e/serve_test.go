@@ -4,9 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os/exec"
@@ -266,12 +264,9 @@ func TestTheReleaseGateFollowsTheBudget(t *testing.T) {
 
 	run("deployments", "mark", "shop", "v2")
 	require.Contains(t, run("deployments"), "v2")
-	resp, err := http.Get("http://" + u.admin + "/metrics")
-	require.NoError(t, err)
-	metrics, err := io.ReadAll(resp.Body)
-	require.NoError(t, errors.Join(err, resp.Body.Close()))
-	require.Contains(t, string(metrics), `seawall_deployment_timestamp_seconds{service="shop",version="v2"}`)
-	require.Contains(t, string(metrics), `seawall_slo_action{action="freeze-releases",service="shop",slo="shop"} 1`)
+	metrics := u.metrics()
+	require.Contains(t, metrics, `seawall_deployment_timestamp_seconds{service="shop",version="v2"}`)
+	require.Contains(t, metrics, `seawall_slo_action{action="freeze-releases",service="shop",slo="shop"} 1`)
 	waited := make(chan int, 1)
 	go func() {
 		_, code := u.seawall("can-deploy", "shop", "--wait", "1m")

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -250,6 +251,16 @@ func (u *up) ready() int {
 	}
 	_ = resp.Body.Close()
 	return resp.StatusCode
+}
+
+// metrics is what the control plane shows Prometheus.
+func (u *up) metrics() string {
+	u.t.Helper()
+	resp, err := http.Get("http://" + u.admin + "/metrics")
+	require.NoError(u.t, err)
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(u.t, errors.Join(err, resp.Body.Close()))
+	return string(text)
 }
 
 // seawall runs a command against this control plane and returns what it wrote.

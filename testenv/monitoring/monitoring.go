@@ -20,12 +20,34 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-mesh/seawall/testenv/realenvoy"
 )
 
 const (
 	startLimit = 30 * time.Second // on a loaded machine
 	poll       = 20 * time.Millisecond
 )
+
+// SwitchEnv is the variable that, set to "off", skips every test that needs one
+// of the programs.
+const SwitchEnv = "SEAWALL_PROMETHEUS"
+
+// Program is the path of prometheus, promtool, prometheus-alertmanager or amtool,
+// or ends the test: skipped and counted where SEAWALL_PROMETHEUS=off, else failed
+// with what to do.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	if os.Getenv(SwitchEnv) == "off" {
+		realenvoy.CountNotRun(t)
+		t.Skip("scenario not run: " + SwitchEnv + "=off")
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("this test needs %s: apt-get install prometheus prometheus-alertmanager; or run with %s=off", name, SwitchEnv)
+	}
+	return path
+}
 
 // Server is a running Prometheus or Alertmanager.
 type Server struct{ URL string }
@@ -101,8 +123,7 @@ func write(t testing.TB, dir, name, text string) string {
 
 func start(t testing.TB, program string, args ...string) *Server {
 	t.Helper()
-	path, err := exec.LookPath(program)
-	require.NoError(t, err, "apt-get install prometheus prometheus-alertmanager")
+	path := Program(t, program)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	address := ln.Addr().String()

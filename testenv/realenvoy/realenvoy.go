@@ -41,7 +41,7 @@ const (
 func Binary(t testing.TB) envoy.Binary {
 	t.Helper()
 	if os.Getenv(SwitchEnv) == "off" {
-		countNotRun(t)
+		CountNotRun(t)
 		t.Skip("scenario not run: " + SwitchEnv + "=off")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), findTimeout)
@@ -53,7 +53,9 @@ func Binary(t testing.TB) envoy.Binary {
 	return bin
 }
 
-func countNotRun(t testing.TB) {
+// CountNotRun notes a test that is skipped because something real is switched
+// off, for the count at the end.
+func CountNotRun(t testing.TB) {
 	t.Helper()
 	path := os.Getenv(NotRunEnv)
 	if path == "" {

@@ -4,9 +4,10 @@ const (
 	// WindowNS is the shortest window. A VM hands over its samples about as
 	// often.
 	WindowNS = 250e6
-	// enough is how many calls must have ended in a window that says anything.
-	// Until then it goes on, to longestWindowNS at most.
-	enough          = 32
+	// enough is how many calls must have ended in a window that says anything;
+	// few do where many others are out. Until then it goes on, to
+	// longestWindowNS at most.
+	enough, few     = 32, 8
 	longestWindowNS = 10e9
 	// staleNS is for how long a load that was reported is believed.
 	staleNS = 10e9
@@ -66,7 +67,8 @@ func (s *State) Merge(p *Params, now int64, in *Samples, inflight uint32) (close
 	}
 	if p.Signal == Adaptive {
 		n := s.Window.ended()
-		if n < enough || (s.Trial != 0 && n < trialEnough && length < trialNS) {
+		piled := n >= few && n+uint64(inflight) >= enough
+		if (n < enough && !piled) || (s.Trial != 0 && n < trialEnough && length < trialNS) {
 			return false
 		}
 		s.learn(p, uint64(length))
@@ -153,11 +155,15 @@ func (s *State) judge(p *Params, work, out uint32) bool {
 	lessWork, lessOut := fell(work, s.Work, w.ended()), fell(out, s.Out, enough*enough)
 	s.Age++
 	switch {
-	case w.Shed == 0, s.Age > trialAge:
-		s.Trial = 0 // the load is gone, or most of it is never dropped
+	case w.Shed == 0:
+		s.Trial = 0 // the load is gone
 		return true
-	case lessWork && lessOut && honest:
-		// Nothing waits: calls take as long as they take.
+	case s.Age > trialAge && (lessOut || !honest || uint64(out)*fellNum > uint64(s.Out)*fellDen):
+		s.Trial = 0 // what is never dropped keeps more out than the limit, and waits
+		return true
+	case s.Age > trialAge, lessWork && lessOut && honest:
+		// Nothing waits: with less in flight calls take as long, or so they do
+		// though all is dropped that can be, and no more pile up.
 		s.rebase()
 		s.Limit, s.Trial, s.High = p.clamp(max(limit, s.Before)), 0, 0
 	case lessWork: // with as much in flight: the service can do less than it did
