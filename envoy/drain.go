@@ -45,8 +45,9 @@ func (l *Launcher) stop(ctx context.Context) error {
 	p, a := l.proc, l.admin
 	l.mu.Unlock()
 	var err error
+	drained := false // one that has just ended by itself was not
 	if p != nil {
-		err = end(ctx, l.log, p, a, l.cfg.DrainTime)
+		drained, err = end(ctx, l.log, p, a, l.cfg.DrainTime)
 	}
 	close(l.tailStop)
 	l.wg.Wait()
@@ -54,7 +55,7 @@ func (l *Launcher) stop(ctx context.Context) error {
 	l.proc, l.admin = nil, nil
 	l.status.State, l.status.PID, l.status.Admin = Stopped, 0, ""
 	l.mu.Unlock()
-	if err == nil {
+	if err == nil && drained {
 		l.files.forget()
 	}
 	if l.ownLock != nil {
@@ -64,8 +65,8 @@ func (l *Launcher) stop(ctx context.Context) error {
 }
 
 // end drains a process and ends it. Without an admin that answers it goes
-// straight to SIGTERM.
-func end(ctx context.Context, log *slog.Logger, p *process, a *Admin, drainTime time.Duration) error {
+// straight to SIGTERM. drained is whether nothing it had counted is lost.
+func end(ctx context.Context, log *slog.Logger, p *process, a *Admin, drainTime time.Duration) (drained bool, err error) {
 	start := time.Now()
 	deadline := start.Add(stopBudget)
 	bounded, cancel := context.WithDeadline(ctx, deadline)
@@ -81,14 +82,16 @@ func end(ctx context.Context, log *slog.Logger, p *process, a *Admin, drainTime 
 			case <-draining.Done():
 			}
 		}()
-		if err := drain(draining, a, drainTime, deadline.Add(-termReserve-settle)); err != nil && ctx.Err() == nil {
+		err := drain(draining, a, drainTime, deadline.Add(-termReserve-settle))
+		if err != nil && ctx.Err() == nil {
 			log.Warn("envoy is stopped before it was fully drained", "pid", p.id.PID, "error", err)
 		}
+		drained = err == nil
 		stop()
 	}
-	err := p.terminate(bounded)
+	err = p.terminate(bounded)
 	log.Info("envoy stopped", "pid", p.id.PID, "took", time.Since(start).Round(time.Millisecond))
-	return err
+	return drained, err
 }
 
 var errStillBusy = errors.New("requests are still in flight")

@@ -72,6 +72,13 @@ func parseRecord(raw []byte) (record, bool, error) {
 	return s, true, nil
 }
 
+// LeftBehind reports whether an earlier run left an Envoy over a data folder: one
+// that still runs, or one that ended without being drained.
+func LeftBehind(dataDir string) bool {
+	_, err := os.Stat(layout{dataDir}.state())
+	return err == nil
+}
+
 func probeWrite(dir string) error {
 	f, err := os.CreateTemp(dir, ".probe-")
 	if err != nil {

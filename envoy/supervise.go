@@ -269,7 +269,7 @@ func (l *Launcher) replace(ctx context.Context, rec record, p *process, why stri
 	if err != nil {
 		a = nil
 	}
-	if err := end(ctx, l.log, p, a, time.Duration(rec.DrainMS)*time.Millisecond); err != nil {
+	if _, err := end(ctx, l.log, p, a, time.Duration(rec.DrainMS)*time.Millisecond); err != nil {
 		return fmt.Errorf("the envoy of an earlier run (process %d): %w", p.id.PID, err)
 	}
 	return nil

@@ -1,7 +1,6 @@
 package alert
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -48,9 +47,29 @@ func key(name string, labels map[string]string) string {
 	var b strings.Builder
 	b.WriteString(name)
 	for _, l := range slices.Sorted(maps.Keys(labels)) {
-		b.WriteString("\x00" + l + "\x01" + labels[l])
+		b.WriteByte(0)
+		b.WriteString(l)
+		b.WriteByte(1)
+		b.WriteString(labels[l])
 	}
 	return b.String()
+}
+
+// sorted sorts by keys, each of which is made once.
+func sorted[T any](all []T, key func(T) string) []T {
+	type keyed struct {
+		key  string
+		item T
+	}
+	with := make([]keyed, len(all))
+	for i, item := range all {
+		with[i] = keyed{key(item), item}
+	}
+	slices.SortFunc(with, func(a, b keyed) int { return strings.Compare(a.key, b.key) })
+	for i := range with {
+		all[i] = with[i].item
+	}
+	return all
 }
 
 // Key identifies the alert, whatever its state.
@@ -114,8 +133,7 @@ func Next(before []Alert, conditions []Condition, unjudged bool, now time.Time) 
 		after = append(after, a)
 	}
 	inhibit(after)
-	slices.SortFunc(after, func(a, b Alert) int { return cmp.Compare(a.Key(), b.Key()) })
-	return after
+	return sorted(after, Alert.Key)
 }
 
 // inhibit marks the burn alerts of an objective whose faster tier fires.

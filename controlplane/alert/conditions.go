@@ -1,7 +1,6 @@
 package alert
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -37,8 +36,7 @@ type Condition struct {
 // Conditions is what is wrong, sorted by name and labels.
 func Conditions(f Facts) []Condition {
 	all := slices.Concat(burns(f.SLOs), rates(f.Traffic), breakers(f), nodes(f))
-	slices.SortFunc(all, func(a, b Condition) int { return cmp.Compare(key(a.Name, a.Labels), key(b.Name, b.Labels)) })
-	return all
+	return sorted(all, func(c Condition) string { return key(c.Name, c.Labels) })
 }
 
 // Stale reports that what filters count cannot be judged.

@@ -1,6 +1,9 @@
 package alert
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Severity says whom an alert calls.
 type Severity string
@@ -56,34 +59,34 @@ type Rule struct {
 }
 
 // Rules are all of them, in the order in which they are documented.
-func Rules() []Rule {
-	return []Rule{
-		{ErrorBudgetBurn, Page, 0, 5 * time.Minute, true,
-			"Find what fails: `seawall traffic`, `seawall breakers`, the last release in `seawall deployments`. Roll back, or shed what is not needed; `seawall slo` shows how long the budget lasts."},
-		{ErrorBudgetExhausted, Ticket, 0, 5 * time.Minute, true,
-			"The promise of this window is broken. Follow the budget policy (`seawall slo`): releases wait, reliability comes first."},
-		{HighErrorRate, Page, 5 * time.Minute, 5 * time.Minute, true,
-			"See which route and which outcome it is: `seawall traffic -o json`. timeout, reset and 5xx come from the upstream; shed, breaker-open and bulkhead-* are Seawall protecting it."},
-		{CircuitBreakerOpen, Page, 5 * time.Minute, 2 * time.Minute, true,
-			"The upstream has failed for minutes and is not called; its clients get 503 or a fallback. Mend the upstream: the breaker probes it and closes by itself."},
-		{CircuitBreakerFlapping, Ticket, 0, 15 * time.Minute, true,
-			"The upstream recovers and fails again: it is probably overloaded when traffic returns. Lengthen recoveryTimeout or raise maxRecovery, ask for more successes, or give the upstream more capacity."},
-		{DegradedMode, Ticket, 10 * time.Minute, 5 * time.Minute, true,
-			"Clients have been getting fallbacks in place of answers for minutes. Mend what the route depends on, or tell its users."},
-		{NodeRejected, Ticket, time.Minute, 2 * time.Minute, false,
-			"Envoy refused the policies and serves those before. `seawall nodes` shows its own text; mend the policy that it names."},
-		{NodeGone, Ticket, 5 * time.Minute, time.Minute, false,
-			"An Envoy has lost the control plane; it goes on with the policies that it has. Check that it runs and reaches the xDS address. One taken away on purpose is forgotten after an hour."},
-		{TelemetryStale, Page, time.Minute, time.Minute, false,
-			"What users see is not being counted, so no objective, error rate or release gate can be trusted. Check that Envoys run and reach the telemetry address; `seawall nodes` shows who is silent."},
-	}
+func Rules() []Rule { return slices.Clone(rules[:]) }
+
+var rules = [...]Rule{
+	{ErrorBudgetBurn, Page, 0, 5 * time.Minute, true,
+		"Find what fails: `seawall traffic`, `seawall breakers`, the last release in `seawall deployments`. Roll back, or shed what is not needed; `seawall slo` shows how long the budget lasts."},
+	{ErrorBudgetExhausted, Ticket, 0, 5 * time.Minute, true,
+		"The promise of this window is broken. Follow the budget policy (`seawall slo`): releases wait, reliability comes first."},
+	{HighErrorRate, Page, 5 * time.Minute, 5 * time.Minute, true,
+		"See which route and which outcome it is: `seawall traffic -o json`. timeout, reset and 5xx come from the upstream; shed, breaker-open and bulkhead-* are Seawall protecting it."},
+	{CircuitBreakerOpen, Page, 5 * time.Minute, 2 * time.Minute, true,
+		"The upstream has failed for minutes and is not called; its clients get 503 or a fallback. Mend the upstream: the breaker probes it and closes by itself."},
+	{CircuitBreakerFlapping, Ticket, 0, 15 * time.Minute, true,
+		"The upstream recovers and fails again: it is probably overloaded when traffic returns. Lengthen recoveryTimeout or raise maxRecovery, ask for more successes, or give the upstream more capacity."},
+	{DegradedMode, Ticket, 10 * time.Minute, 5 * time.Minute, true,
+		"Clients have been getting fallbacks in place of answers for minutes. Mend what the route depends on, or tell its users."},
+	{NodeRejected, Ticket, time.Minute, 2 * time.Minute, false,
+		"Envoy refused the policies and serves those before. `seawall nodes` shows its own text; mend the policy that it names."},
+	{NodeGone, Ticket, 5 * time.Minute, time.Minute, false,
+		"An Envoy has lost the control plane; it goes on with the policies that it has. Check that it runs and reaches the xDS address. One taken away on purpose is forgotten after an hour."},
+	{TelemetryStale, Page, time.Minute, time.Minute, false,
+		"What users see is not being counted, so no objective, error rate or release gate can be trusted. Check that Envoys run and reach the telemetry address; `seawall nodes` shows who is silent."},
 }
 
 // RuleOf is the rule of a name.
 func RuleOf(name string) (Rule, bool) {
-	for _, r := range Rules() {
-		if r.Name == name {
-			return r, true
+	for i := range rules {
+		if rules[i].Name == name {
+			return rules[i], true
 		}
 	}
 	return Rule{}, false

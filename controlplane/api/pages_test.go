@@ -84,8 +84,8 @@ func TestWhatOthersSentIsEscaped(t *testing.T) {
 	src.AlertList[0].Summary = hostile
 	body := ask(newServer(t, src, nil), http.MethodGet, "/", nil).Body.String()
 	require.NotContains(t, body, hostile)
-	// The node twice, its message, the finding, and the cell's tooltip.
-	require.Equal(t, 5, strings.Count(body, "&lt;script&gt;alert(1)"))
+	// The node twice, its message, the finding, the alert, and the cell's tooltip.
+	require.Equal(t, 6, strings.Count(body, "&lt;script&gt;alert(1)"))
 }
 
 func TestEveryProblemTypeHasAPage(t *testing.T) {

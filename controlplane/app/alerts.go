@@ -19,14 +19,17 @@ type alerts struct {
 	managers *alert.Alertmanagers
 	webhooks *alert.Webhooks
 	src      *source
+	close    func()
 }
 
 func openAlerts(ctx context.Context, cfg config.Config, src *source, store alert.Store, admin string, log *slog.Logger) (*alerts, error) {
-	notify := alert.NotifyConfig{Log: log, Now: time.Now, Client: alert.NewClient(), Wait: alert.Sleep}
+	client := alert.NewClient()
+	notify := alert.NotifyConfig{Log: log, Now: time.Now, Client: client, Wait: alert.Sleep}
 	a := &alerts{
 		managers: alert.NewAlertmanagers(notify, cfg.AlertmanagerURLs(), "http://"+admin+"/"),
 		webhooks: alert.NewWebhooks(notify, cfg.AlertWebhooks()),
 		src:      src,
+		close:    client.CloseIdleConnections,
 	}
 	var err error
 	a.Keeper, err = alert.Load(ctx, alert.Config{

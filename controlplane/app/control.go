@@ -143,6 +143,7 @@ func openControlPlane(ctx context.Context, o controlOptions, filterHash string) 
 	if c.alerts, err = openAlerts(ctx, cfg, c.src, store, c.addresses.Admin, o.log.With("logger", "alert")); err != nil {
 		return nil, err
 	}
+	c.onClose(func() error { c.alerts.close(); return nil })
 	c.src.alerts = c.alerts
 	metrics.registry.MustRegister(c.alerts)
 	c.admin, err = api.New(api.Config{

@@ -67,6 +67,9 @@ func startLocal(ctx context.Context, o Options, c *controlPlane, m envoy.Module,
 		return nil, err
 	}
 	node, cluster := localIdentity(edge.Nodes)
+	if !envoy.LeftBehind(o.DataDir) {
+		c.ingest.Drained(node)
+	}
 	return startEnvoy(ctx, EdgeOptions{
 		XDS: c.addresses.XDS, Telemetry: c.addresses.Telemetry, NodeID: node, NodeCluster: cluster,
 		DataDir: o.DataDir, Workers: o.Workers, Log: o.Log, Stdout: o.Stdout, Version: o.Version,

@@ -74,6 +74,9 @@ func (m *objectiveMetrics) count(b *contract.Batch) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for n, c := range m.book.Count(sums(b)) {
+		if c.Total == 0 && c.Bad == 0 {
+			continue // most objectives are of other services
+		}
 		o := &m.objectives[n]
 		m.total.WithLabelValues(o.Name, o.Service).Add(float64(c.Total))
 		m.bad.WithLabelValues(o.Name, o.Service).Add(float64(c.Bad))

@@ -2,9 +2,9 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"regexp/syntax"
 	"slices"
 	"strings"
@@ -198,11 +198,12 @@ func regexFormat(s string) (string, *flaw) {
 	if s == "" || len(s) > maxRegex {
 		return s, &flaw{diag.BadRegex, fmt.Sprintf("a regular expression has 1 to %d bytes", maxRegex), ""}
 	}
-	if cost := regexCost(s); cost > maxRegexCost {
-		return s, &flaw{diag.RegexTooLarge, fmt.Sprintf("%q compiles to %d steps, at most %d are kept", clip(s), cost, maxRegexCost), "repeat less, or use prefix or template"}
-	}
-	if _, err := regexp.Compile(s); err != nil {
+	parsed, err := syntax.Parse(s, syntax.Perl)
+	if err != nil {
 		return s, &flaw{diag.BadRegex, fmt.Sprintf("%q: %s", clip(s), strings.TrimPrefix(err.Error(), "error parsing regexp: ")), "the syntax is RE2: https://github.com/google/re2/wiki/Syntax"}
+	}
+	if cost := regexCost(parsed); cost > maxRegexCost {
+		return s, &flaw{diag.RegexTooLarge, fmt.Sprintf("%q compiles to %d steps, at most %d are kept", clip(s), cost, maxRegexCost), "repeat less, or use prefix or template"}
 	}
 	return s, nil
 }
@@ -213,15 +214,10 @@ const maxRegexCost = 10_000
 
 // regexCost estimates the size of the program that RE2 makes of an expression:
 // it works on bytes, so a character outside of ASCII takes up to four steps.
-// It is 0 where the expression is broken.
-func regexCost(s string) int {
-	parsed, err := syntax.Parse(s, syntax.Perl)
-	if err != nil {
-		return 0
-	}
+func regexCost(parsed *syntax.Regexp) int {
 	prog, err := syntax.Compile(parsed.Simplify())
 	if err != nil {
-		return 0
+		return math.MaxInt // it never has been
 	}
 	cost := 0
 	for i := range prog.Inst {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seawall-mesh/seawall/controlplane/diag"
@@ -16,13 +17,19 @@ import (
 // findings inside the text, must give the same answer twice, and a set that it
 // accepts must survive being written and read.
 func FuzzLoad(f *testing.F) {
-	files, err := filepath.Glob("testdata/*/*.y*ml")
-	require.NoError(f, err)
-	for _, name := range files {
-		text, err := os.ReadFile(name)
+	for _, pattern := range []string{"testdata/*/*.y*ml", "testdata/codes/*.txtar", "../../policies/*/*.yaml"} {
+		files, err := filepath.Glob(pattern)
 		require.NoError(f, err)
-		if len(text) < 16<<10 {
-			f.Add(string(text))
+		require.NotEmpty(f, files, pattern)
+		for _, name := range files {
+			text, err := os.ReadFile(name)
+			require.NoError(f, err)
+			if filepath.Ext(name) == ".txtar" {
+				text = txtar.Parse(text).Files[0].Data
+			}
+			if len(text) < 16<<10 {
+				f.Add(string(text))
+			}
 		}
 	}
 	f.Fuzz(func(t *testing.T, text string) {

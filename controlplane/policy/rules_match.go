@@ -3,21 +3,28 @@ package policy
 import (
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
 	"github.com/seawall-mesh/seawall/controlplane/diag"
 )
 
-// maxCompared bounds how many routes before it a route is compared with.
-const maxCompared = 1000
+// Bounds on the comparison of routes: how many before it a route is compared
+// with, and of how many the expressions are compiled, which takes up to 1 MiB
+// each.
+const (
+	maxCompared = 1000
+	maxCompiled = 50
+)
 
 // reachRules warn of routes that no request gets to, and of paths of the
 // service on which no route takes anything.
 func (w *world) reachRules(o *object, s ResiliencePolicySpec) {
 	matches := make([]matcher, len(s.Routes))
+	left := maxCompiled
 	for i := range s.Routes {
-		matches[i] = newMatcher(s.Routes[i].Match)
+		matches[i] = newMatcher(s.Routes[i].Match, &left)
 	}
 	paths := w.pathsOf(s.Service)
 	for i := range s.Routes {
@@ -107,26 +114,49 @@ func shadowedBy(matches []matcher, i int, usable func(int) bool) []int {
 // What it says of two of them is never wrong, but may be "do not know".
 type matcher struct {
 	Match
-	path    *regexp.Regexp   // over the whole path; nil where there is none
-	headers []*regexp.Regexp // of each header, over the whole value
+	path     *regexp.Regexp   // over the whole path; nil where it is not known
+	headers  []*regexp.Regexp // of each header, over the whole value
+	literal  string           // with which all that path takes begins
+	complete bool             // and that is all that it takes
 }
 
-func newMatcher(m Match) matcher {
+// newMatcher compiles as many expressions as are left.
+func newMatcher(m Match, left *int) matcher {
 	out := matcher{Match: m, headers: make([]*regexp.Regexp, len(m.Headers))}
 	if m.Path != nil {
-		out.path = whole(m.Path.Regex)
+		out.path = whole(m.Path.Regex, left)
+		out.literal, out.complete = literalPrefix(m.Path.Regex)
 	}
 	for i, h := range m.Headers {
-		out.headers[i] = whole(h.Regex)
+		out.headers[i] = whole(h.Regex, left)
 	}
 	return out
 }
 
+// literalPrefix is the text with which all that an expression takes begins;
+// complete says that it takes nothing else.
+func literalPrefix(expr string) (prefix string, complete bool) {
+	parsed, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil || expr == "" {
+		return "", false
+	}
+	if parsed = parsed.Simplify(); parsed.Op == syntax.OpConcat {
+		parsed = parsed.Sub[0]
+	} else {
+		complete = true
+	}
+	if parsed.Op != syntax.OpLiteral || parsed.Flags&syntax.FoldCase != 0 {
+		return "", false
+	}
+	return string(parsed.Rune), complete
+}
+
 // whole compiles an expression that takes a whole text.
-func whole(expr string) *regexp.Regexp {
-	if expr == "" {
+func whole(expr string, left *int) *regexp.Regexp {
+	if expr == "" || *left == 0 {
 		return nil
 	}
+	*left--
 	re, err := regexp.Compile(`\A(?:` + expr + `)\z`)
 	if err != nil {
 		return nil // a finding already
@@ -193,8 +223,7 @@ func (m *matcher) within(prefix string) bool {
 	case p.Template != "":
 		return underPrefix(prefix, p.Template) // a placeholder equals nothing that a prefix can hold
 	default:
-		literal, complete := m.literal()
-		return complete && underPrefix(prefix, literal) || strings.HasPrefix(literal, strings.TrimSuffix(prefix, "/")+"/")
+		return m.complete && underPrefix(prefix, m.literal) || strings.HasPrefix(m.literal, strings.TrimSuffix(prefix, "/")+"/")
 	}
 }
 
@@ -212,28 +241,12 @@ func (m *matcher) reaches(prefix string) bool {
 		have, want := strings.Split(p.Template, "/"), strings.Split(strings.TrimSuffix(prefix, "/"), "/")
 		return len(have) >= len(want) && templateCovers(strings.Join(have[:len(want)], "/"), strings.Join(want, "/"))
 	default:
-		literal, _ := m.literal()
-		return strings.HasPrefix(prefix, literal) || strings.HasPrefix(literal, prefix)
+		return strings.HasPrefix(prefix, m.literal) || strings.HasPrefix(m.literal, prefix)
 	}
 }
 
 // noPath reports whether the expression certainly matches no path.
-func (m *matcher) noPath() bool {
-	literal, complete := m.literal()
-	return complete && literal == "" || literal != "" && literal[0] != '/'
-}
-
-func (m *matcher) literal() (prefix string, complete bool) {
-	if m.path == nil {
-		return "", false
-	}
-	// LiteralPrefix stops at the anchor, so the expression is asked by itself.
-	re, err := regexp.Compile(m.Match.Path.Regex)
-	if err != nil {
-		return "", false
-	}
-	return re.LiteralPrefix()
-}
+func (m *matcher) noPath() bool { return m.literal != "" && m.literal[0] != '/' }
 
 func underPrefix(prefix, path string) bool {
 	if prefix == "/" {

@@ -43,6 +43,10 @@ type Gap struct {
 // oldest first, at most 1,000.
 func (i *Ingest) Gaps() []Gap { return i.gaps.since(i.now().Add(-gapsKept)) }
 
+// Drained tells that the Envoy of a node, if there was one, has sent all: the
+// next one leaves no gap.
+func (i *Ingest) Drained(node string) { i.gaps.drained(node) }
+
 // gaps finds out that a node's Envoy is another one, by the boots that its
 // batches name.
 type gaps struct {
@@ -59,6 +63,8 @@ type life struct {
 	heard  time.Time
 	vms    map[string]word
 	base   int64 // word.sent of the VMs that have yet to speak to us
+
+	drained bool // it has sent all, and will say no more
 }
 
 // word is what a VM's newest batch says, in Unix ns.
@@ -80,14 +86,22 @@ func (g *gaps) learn(heard map[string]time.Time) {
 	}
 }
 
+func (g *gaps) drained(node string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.lives[node] != nil || len(g.lives) < livesLimit {
+		g.lives[node] = &life{drained: true}
+	}
+}
+
 // heard takes notice of a batch that is durable. It returns a gap that the
 // batch reveals, nil: none.
 func (g *gaps) heard(b *contract.Batch, at time.Time) *Gap {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	l := g.lives[b.Node]
-	if l == nil {
-		if len(g.lives) < livesLimit {
+	if l == nil || l.drained {
+		if l != nil || len(g.lives) < livesLimit {
 			g.lives[b.Node] = newLife(b, at)
 		}
 		return nil

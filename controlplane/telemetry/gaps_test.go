@@ -85,6 +85,22 @@ func TestAnotherEnvoyLeavesAGap(t *testing.T) {
 	}
 }
 
+// TestADrainedEnvoyLeavesNoGap: whoever has drained it knows.
+func TestADrainedEnvoyLeavesNoGap(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "seawall.db")
+	reopen(t, path).send(batch('a', 1))
+	e := reopen(t, path)
+	e.ingest.Drained("edge-1")
+	e.pass(time.Hour)
+	b := batch('c', 1)
+	b.Boot, b.BootNS, b.AtNS = strings.Repeat("d", 32), e.now().UnixNano(), e.now().UnixNano()
+	e.send(b)
+	require.Empty(t, e.ingest.Gaps())
+	b.VM, b.Boot, b.BootNS = strings.Repeat("e", 32), strings.Repeat("f", 32), e.now().Add(time.Second).UnixNano()
+	e.send(b)
+	require.Len(t, e.ingest.Gaps(), 1, "the next one was not drained")
+}
+
 // TestAnotherEnvoyDuringAnAbsence: both were killed. The one that an earlier
 // control plane knew is told from the one that began after its last batch.
 func TestAnotherEnvoyDuringAnAbsence(t *testing.T) {

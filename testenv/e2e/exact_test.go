@@ -238,6 +238,25 @@ func TestWhatAKilledEnvoyHadNotSentIsReported(t *testing.T) {
 	u.stop()
 }
 
+// An orderly end loses nothing, and nothing is said of it; the power that fails
+// is another matter, though nobody was there to see it.
+func TestOnlyAnEnvoyThatWasNotDrainedLeavesAGap(t *testing.T) {
+	t.Parallel()
+	service := newUpstream(t)
+	u := startUp(t, upConfig{policy: shop{endpoints: []string{service.Addr()}, routes: []route{{name: "steady"}}}.yaml()})
+	require.Equal(t, http.StatusOK, newCaller(t, u.listen).call(t, "/steady").status)
+	u.stop()
+	u.again()
+	u.awaitBatches()
+	require.Empty(t, u.gaps())
+	u.awaitOutcomes(tally{"steady ok": 1})
+	u.kill()
+	require.NoError(t, syscall.Kill(u.envoyPID(), syscall.SIGKILL))
+	u.again()
+	eventually(t, soon, func() (bool, string) { return len(u.gaps()) == 1, "nothing is said" })
+	u.stop()
+}
+
 // known are the outcomes, as far as a client can tell them apart.
 func (u *up) known() tally {
 	u.t.Helper()

@@ -27,15 +27,15 @@ const (
 	roomNum, roomDen = 3, 2
 	// A cut is by a quarter at least, so that it shows whether it helps.
 	cutNum, cutDen = 3, 4
-	// So many windows with no more than the limit in flight judge a cut, each
-	// of so many calls, or of so long.
-	trial, trialEnough, trialNS = 2, 128, 2e9
+	// A cut is judged by windows of so long, or up to twice that for so many
+	// calls: long against how far apart in time the VMs hand over.
+	trialNS, trialEnough = 1e9, 128
 	// After so many windows it is no longer judged.
-	trialAge = 8
+	trialAge = 6
 	// Work that fell below 7/8 fell with the limit.
 	fellNum, fellDen = 7, 8
 	// After so many windows with requests dropped the limit is tried anew.
-	retrial = 96
+	retrial = 192
 	// How fast a base follows a full window, down and up.
 	baseDown, baseUp = 8, 32
 	// A base is the mean of its first calls until there were so many.
@@ -56,9 +56,13 @@ func (s *State) Merge(p *Params, now int64, in *Samples, inflight uint32) (close
 	s.Window.Merges, s.Window.Out = add32(s.Window.Merges, 1), add64(s.Window.Out, uint64(inflight))
 	length := now - s.Since
 	if s.Since == 0 || length < -WindowNS || length > longestWindowNS {
-		// The first, after a pause, or the clock was set: nobody knows how long
-		// this took. What the service said is as good as ever.
+		// The first, too few calls, or the clock was set. What the service said
+		// is as good as ever; a limit that binds nobody is forgotten by and by.
 		s.report(p, now, 1)
+		if s.Limit != 0 && s.Window.Shed == 0 {
+			s.Limit = p.clamp(s.limit(p) * 2)
+		}
+		s.High, s.Busy, s.Work = 0, 0, 0
 		s.next(now)
 		return true
 	}
@@ -68,7 +72,7 @@ func (s *State) Merge(p *Params, now int64, in *Samples, inflight uint32) (close
 	if p.Signal == Adaptive {
 		n := s.Window.ended()
 		piled := n >= few && n+uint64(inflight) >= enough
-		if (n < enough && !piled) || (s.Trial != 0 && n < trialEnough && length < trialNS) {
+		if (n < enough && !piled) || (s.Work != 0 && (length < trialNS || n < trialEnough && length < 2*trialNS)) {
 			return false
 		}
 		s.learn(p, uint64(length))
@@ -91,6 +95,10 @@ func (s *Samples) ended() (n uint64) {
 	return n + uint64(s.Late)
 }
 
+// honest reports whether so few calls timed out that the others say how long
+// calls take.
+func (s *Samples) honest() bool { return uint64(s.Late)*8 < s.ended() }
+
 // learn is the law of the adaptive limit, at the end of a window of length ns.
 func (s *State) learn(p *Params, length uint64) {
 	w := &s.Window
@@ -105,7 +113,7 @@ func (s *State) learn(p *Params, length uint64) {
 	room := p.clamp(thousandths(mulDiv(uint64(work), roomNum, roomDen) + root(uint64(work)*milli)))
 	limit, out := s.limit(p), thousandths(mulDiv(w.Out, milli, uint64(w.Merges)))
 
-	if s.Trial != 0 && !s.judge(p, work, out) {
+	if s.Work != 0 && !s.judge(p, room, work, out) {
 		return
 	}
 	if w.Shed == 0 {
@@ -139,43 +147,43 @@ func (s *State) learn(p *Params, length uint64) {
 }
 
 // cut lowers the limit to one that was found, or by a quarter, and has that
-// judged. It never goes to less than half at once, by what is out: the work of
-// a window in which all timed out is 0.
+// judged. Where calls timed out it goes to half at most, by what is out: the
+// work of a window in which all did is 0.
 func (s *State) cut(p *Params, to, work, out uint32) {
 	limit := s.limit(p)
-	used := min(limit, out)
-	s.Before, s.Work, s.Out, s.Trial, s.Age, s.Busy = min(limit, thousandths(uint64(out)*2)), max(work, 1), out, trial, 0, 0
-	s.Limit = p.clamp(max(min(to, limit/cutDen*cutNum), used/2))
+	to = min(to, limit/cutDen*cutNum)
+	if !s.Window.honest() {
+		to = max(to, min(limit, out)/2)
+	}
+	s.Before, s.Work, s.Out, s.Age, s.Busy = min(limit, thousandths(uint64(out)*2)), max(work, 1), out, 0, 0
+	s.Limit = p.clamp(to)
 }
 
 // judge looks at what a cut has done. true: the window may be learnt from.
-func (s *State) judge(p *Params, work, out uint32) bool {
-	limit, w := s.limit(p), &s.Window
-	honest := uint64(w.Late)*8 < w.ended()
+func (s *State) judge(p *Params, room, work, out uint32) bool {
+	limit, w, honest := s.limit(p), &s.Window, s.Window.honest()
 	lessWork, lessOut := fell(work, s.Work, w.ended()), fell(out, s.Out, enough*enough)
 	s.Age++
 	switch {
 	case w.Shed == 0:
-		s.Trial = 0 // the load is gone
+		s.Work = 0 // the load is gone
 		return true
 	case s.Age > trialAge && (lessOut || !honest || uint64(out)*fellNum > uint64(s.Out)*fellDen):
-		s.Trial = 0 // what is never dropped keeps more out than the limit, and waits
+		s.Work = 0 // what is never dropped keeps more out than the limit, and waits
 		return true
 	case s.Age > trialAge, lessWork && lessOut && honest:
 		// Nothing waits: with less in flight calls take as long, or so they do
 		// though all is dropped that can be, and no more pile up.
 		s.rebase()
-		s.Limit, s.Trial, s.High = p.clamp(max(limit, s.Before)), 0, 0
+		s.Limit, s.Work, s.High = p.clamp(max(limit, s.Before)), 0, 0
 	case lessWork: // with as much in flight: the service can do less than it did
 		s.Work, s.Out = max(work, 1), out
-	case out > limit:
+	case out > limit+limit/8:
 		// not there yet
-	case s.Trial > 1:
-		s.Trial--
 	case lessOut:
-		s.cut(p, limit, work, out) // it did as much with less: try less
+		s.cut(p, room, work, out) // it did as much with less: try less
 	default:
-		s.Limit, s.Trial = p.clamp(max(limit, s.Before)), 0
+		s.Limit, s.Work = p.clamp(max(limit, s.Before)), 0
 	}
 	return false
 }

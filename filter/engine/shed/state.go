@@ -13,10 +13,9 @@ type State struct {
 	Busy  uint8  // windows with requests dropped since the last cut
 
 	// The last cut of the limit, while it is judged.
-	Trial  uint8  // windows until it is; 0: none is
 	Age    uint8  // windows since it
 	Before uint32 // the limit to go back to where it was wrong, in thousandths
-	Work   uint32 // work in flight before it, in thousandths
+	Work   uint32 // work in flight before it, in thousandths; 0: none is judged
 	Out    uint32 // requests in flight before it, in thousandths
 
 	BaseNS [Slots]uint64 // how long a call takes when nothing waits, by slot
@@ -42,7 +41,7 @@ type Samples struct {
 	Out     uint64 // by Merge: requests in flight, added up over these
 }
 
-// longest is the longest call that is counted in full.
+// longestNS is the longest call that is counted in full.
 const longestNS = 60e9
 
 // Answered takes a call that the service has answered as it should: neither a
@@ -53,8 +52,8 @@ func (s *Samples) Answered(slot uint8, ns int64) {
 		return
 	}
 	slot %= Slots
-	s.Done[slot]++
-	s.DoneNS[slot] += uint64(min(ns, longestNS))
+	s.Done[slot] = add32(s.Done[slot], 1)
+	s.DoneNS[slot] = add64(s.DoneNS[slot], uint64(min(ns, longestNS)))
 }
 
 // TimedOut takes a call that got no answer in its time.
@@ -62,21 +61,37 @@ func (s *Samples) TimedOut(ns int64) {
 	if ns < 0 {
 		return
 	}
-	s.Late++
-	s.LateNS += uint64(min(ns, longestNS))
+	s.Late = add32(s.Late, 1)
+	s.LateNS = add64(s.LateNS, uint64(min(ns, longestNS)))
 }
 
 // Dropped takes a request that Admit has dropped.
-func (s *Samples) Dropped() { s.Shed++ }
+func (s *Samples) Dropped() { s.Shed = add32(s.Shed, 1) }
 
 // Load takes a load that the service has reported, in ppm of what it can bear.
 func (s *Samples) Load(loadPPM uint32) {
-	s.Reports++
-	s.LoadPPM += uint64(min(loadPPM, maxLoadPPM))
+	s.Reports = add32(s.Reports, 1)
+	s.LoadPPM = add64(s.LoadPPM, uint64(min(loadPPM, maxLoadPPM)))
 }
 
 // maxLoadPPM is the greatest load that is told from greater ones.
 const maxLoadPPM = 10 * ppm
+
+// Valid reports whether steps can have made s, of what was read from outside:
+// no number is so great that a step would get it wrong.
+func (s *State) Valid() bool {
+	w := &s.Window
+	ok := max(s.Limit, s.Before, s.Work, s.Out) <= MaxLimit*milli &&
+		max(s.DropPPM[High], s.DropPPM[Medium], s.DropPPM[Low]) <= ppm && s.DropPPM[Critical] == 0 &&
+		s.LoadPPM <= maxLoadPPM && within(w.LateNS, w.Late, longestNS) && within(w.LoadPPM, w.Reports, maxLoadPPM)
+	for i := range s.BaseNS {
+		ok = ok && s.BaseNS[i] <= longestNS && s.Seen[i] <= baseSure && within(w.DoneNS[i], w.Done[i], longestNS)
+	}
+	return ok
+}
+
+// within reports whether n numbers of up to most can have that sum.
+func within(sum uint64, n uint32, most uint64) bool { return sum <= mulDiv(uint64(n), most, 1) }
 
 // add adds what another VM has seen. Numbers stay at their greatest value
 // rather than wrap.
