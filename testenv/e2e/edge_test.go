@@ -146,7 +146,8 @@ func TestNodesAndStatusAfterStart(t *testing.T) {
 		require.Regexp(t, "^[0-9a-f]{32}$", w.VM)
 		require.False(t, w.LastSeen.IsZero())
 	}
-	require.Len(t, n.Resources, 5)
+	require.Len(t, n.Resources, 6)
+	require.Equal(t, "synced", n.Resources["SDS"].State, "of no secrets")
 	for _, kind := range []string{"LDS", "RDS", "CDS", "EDS", "ECDS"} {
 		require.Equal(t, "synced", n.Resources[kind].State, kind)
 		require.NotEmpty(t, n.Resources[kind].Version, kind)
