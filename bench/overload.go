@@ -19,7 +19,7 @@ const (
 // low 50 %. At 3 × capacity critical and high alone are 0.9 × capacity.
 var mix = [classes]float64{0.2, 0.1, 0.2, 0.5}
 
-func load(times float64, of [classes]float64) (r [classes]float64) {
+func loadOf(times float64, of [classes]float64) (r [classes]float64) {
 	for c := range r {
 		r[c] = times * simCapacity * of[c]
 	}
@@ -27,7 +27,7 @@ func load(times float64, of [classes]float64) (r [classes]float64) {
 }
 
 func steadily(times float64, of [classes]float64) func(float64) [classes]float64 {
-	return func(float64) [classes]float64 { return load(times, of) }
+	return func(float64) [classes]float64 { return loadOf(times, of) }
 }
 
 func fixed(n int) func(float64) int             { return func(float64) int { return n } }
@@ -45,13 +45,13 @@ func overloadScenarios(e effort) []overloadScenario {
 	surge := func(t float64) [classes]float64 {
 		switch {
 		case t < 20:
-			return load(0.5, mix)
+			return loadOf(0.5, mix)
 		case t < 30:
-			return load(1.4, mix)
+			return loadOf(1.4, mix)
 		case t < 60:
-			return load(3, mix)
+			return loadOf(3, mix)
 		}
-		return load(0.5, mix)
+		return loadOf(0.5, mix)
 	}
 	drift := 3600.0
 	if e == quick {
@@ -61,9 +61,9 @@ func overloadScenarios(e effort) []overloadScenario {
 		{"S1", "0.5, then 1.4, then 3 × capacity", world{length: 80, from: 30, until: 60, rate: surge, servers: fixed(simServers), routes: one}, 60, 57},
 		{"S1c", "3 × capacity from the start", world{length: 50, from: 0, until: 40, rate: func(t float64) [classes]float64 {
 			if t < 40 {
-				return load(3, mix)
+				return loadOf(3, mix)
 			}
-			return load(0.5, mix)
+			return loadOf(0.5, mix)
 		}, servers: fixed(simServers), routes: one}, 40, 57},
 		{"S2a", "calls take 5 × as long, room for all", world{length: 80, from: 20, until: 60, rate: steadily(0.5, mix), servers: fixed(10 * simServers), routes: []route{{share: 1, mean: func(t float64) float64 {
 			if t >= 20 && t < 60 {
@@ -79,20 +79,20 @@ func overloadScenarios(e effort) []overloadScenario {
 		}}}}, 60, 57},
 		{"S3", "1.4 × capacity, clients try 3 times", world{length: 80, from: 20, until: 60, rate: func(t float64) [classes]float64 {
 			if t >= 20 && t < 60 {
-				return load(1.4, mix)
+				return loadOf(1.4, mix)
 			}
-			return load(0.5, mix)
+			return loadOf(0.5, mix)
 		}, servers: fixed(simServers), routes: one, retries: 2}, 60, 57},
 		{"S4", "2 × capacity, of which low 60 %", world{length: 80, from: 20, until: 60, rate: func(t float64) [classes]float64 {
 			of := [classes]float64{0.2, 0.1, 0.1, 0.6}
 			if t >= 20 && t < 60 {
-				return load(2, of)
+				return loadOf(2, of)
 			}
-			return load(0.5, of)
+			return loadOf(0.5, of)
 		}, servers: fixed(simServers), routes: one}, 60, 57},
-		{"S5", "1 ms and 500 ms calls, 0.6 × capacity, their mix changes", world{length: 80, from: 20, until: 60, rate: func(float64) [classes]float64 {
+		{"S5", "1 ms and 300 ms calls, 0.2 to 0.6 × capacity: the slow ones are 30 %, then 80 %", world{length: 80, from: 20, until: 60, rate: func(float64) [classes]float64 {
 			return [classes]float64{60, 30, 60, 150}
-		}, servers: fixed(3 * simServers), routes: []route{{share: 0.7, mean: always(0.001)}, {share: 0.3, mean: always(0.5)}}}, 0, 171},
+		}, servers: fixed(3 * simServers), routes: []route{{share: 0.7, later: 0.2, mean: always(0.001)}, {share: 0.3, later: 0.8, mean: always(0.3)}}}, 0, 171},
 		{"S6", "1 a second, 5 % of answers are 5xx", world{length: 1200, from: 0, until: 1200, rate: func(float64) [classes]float64 {
 			return [classes]float64{0.25, 0.25, 0.25, 0.25}
 		}, servers: fixed(simServers), routes: []route{{share: 1, mean: always(0.3)}}, fails: 0.05}, 0, 57},
@@ -114,9 +114,9 @@ func overloadScenarios(e effort) []overloadScenario {
 	}
 }
 
-// limits are what is compared: Seawall, the two filters of Envoy, the other
+// overloadLimiters are what is compared: Seawall, the two filters of Envoy, the other
 // laws that Seawall's was chosen among, and nothing at all.
-func limits(s *overloadScenario) []struct {
+func overloadLimiters(s *overloadScenario) []struct {
 	name string
 	l    limiter
 } {
@@ -140,7 +140,7 @@ func limits(s *overloadScenario) []struct {
 func overloadSim(ctx context.Context, e effort) error {
 	for _, s := range overloadScenarios(e) {
 		fmt.Printf("%s: %s\n  %-28s %9s %9s %9s %8s %8s %8s %8s %9s %9s %7s %6s\n", s.name, s.what, "", "goodput/s", "critical", "its p99", "high", "medium", "low", "shed %", "critical", "recovery", "swing", "peak")
-		for _, l := range limits(&s) {
+		for _, l := range overloadLimiters(&s) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}

@@ -76,11 +76,10 @@ type law interface {
 }
 
 type windowFigures struct {
-	rtts                    []float64
-	mean, p90, length       float64
-	late, shed              int
-	inflight, meanInflight  float64
-	answered, ended, longer int
+	rtts     []float64
+	mean     float64
+	late     int
+	inflight float64 // at its end
 }
 
 type lawLimiter struct {
@@ -92,11 +91,7 @@ type lawLimiter struct {
 
 func (l *lawLimiter) admit(now float64, _, class, inflight int) bool {
 	threshold := [classes]float64{math.Inf(1), math.Inf(1), 0.9, 0.7}[class]
-	if float64(inflight) >= threshold*l.limit {
-		l.w.shed++
-		return false
-	}
-	return true
+	return float64(inflight) < threshold*l.limit
 }
 
 func (l *lawLimiter) end(now float64, e ending) {
@@ -112,12 +107,12 @@ func (l *lawLimiter) end(now float64, e ending) {
 		return
 	}
 	w := &l.w
-	w.length, w.inflight = now-l.since, float64(e.inflight)
+	w.inflight = float64(e.inflight)
 	sum := 0.0
 	for _, r := range w.rtts {
 		sum += r
 	}
-	w.mean, w.p90, w.meanInflight = sum/float64(len(w.rtts)), quantile(w.rtts, 0.9), sum/w.length
+	w.mean = sum / float64(len(w.rtts))
 	l.limit = min(max(l.law.window(l.limit, *w), 10), 1000)
 	l.since, l.w = now, windowFigures{}
 }

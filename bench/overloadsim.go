@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"math"
 	"math/rand/v2"
-	"slices"
 )
 
 // This file is a discrete-event model of overload: clients of four classes, an
@@ -19,8 +18,6 @@ const (
 	simBucket  = 0.25
 	classes    = 4
 )
-
-var classNames = [classes]string{"critical", "high", "medium", "low"}
 
 // limiter is what decides at the edge.
 type limiter interface {
@@ -61,6 +58,7 @@ type world struct {
 // route is one kind of call.
 type route struct {
 	share   float64 // of requests
+	later   float64 // share in the second half, 0: the same
 	mean    func(t float64) float64
 	endless bool // waits for something else: takes no server
 }
@@ -74,9 +72,8 @@ type simRequest struct {
 
 type simEvent struct {
 	at   float64
-	kind int // arrive, retry, serve, giveUp
+	kind simKind
 	req  *simRequest
-	took float64
 	free bool // a server is free again
 }
 
@@ -93,11 +90,14 @@ func (h *eventHeap) Pop() any {
 	return e
 }
 
+// simKind is what happens.
+type simKind int
+
 const (
-	arrive = iota
-	send
-	serve
-	giveUp
+	simArrive simKind = iota
+	simSend
+	simServe
+	simGiveUp
 )
 
 type sim struct {
@@ -165,7 +165,7 @@ func (s *sim) next(now float64, class int) {
 		}
 		now += step
 		if s.rng.Float64()*top < s.w.rate(now)[class] {
-			heap.Push(&s.events, simEvent{at: now, kind: arrive, req: &simRequest{class: class}})
+			heap.Push(&s.events, simEvent{at: now, kind: simArrive, req: &simRequest{class: class}})
 			return
 		}
 	}
@@ -173,7 +173,7 @@ func (s *sim) next(now float64, class int) {
 
 func (s *sim) step(e simEvent) {
 	switch e.kind {
-	case arrive:
+	case simArrive:
 		for range max(s.w.burst, 1) {
 			r := &simRequest{at: e.at, class: e.req.class}
 			if s.measured(r) {
@@ -182,11 +182,11 @@ func (s *sim) step(e simEvent) {
 			s.send(e.at, r)
 		}
 		s.next(e.at, e.req.class)
-	case send:
+	case simSend:
 		s.send(e.at, e.req)
-	case serve:
+	case simServe:
 		s.finish(e)
-	case giveUp:
+	case simGiveUp:
 		if !e.req.over {
 			s.end(e.at, e.req, timedOut)
 		}
@@ -199,7 +199,11 @@ func (s *sim) send(now float64, r *simRequest) {
 	r.sent, r.over, r.worker, r.tries = now, false, s.rng.IntN(simWorkers), r.tries+1
 	pick := s.rng.Float64()
 	for i, k := range s.w.routes {
-		if pick -= k.share; pick < 0 || i == len(s.w.routes)-1 {
+		share := k.share
+		if k.later > 0 && now > s.w.length/2 {
+			share = k.later
+		}
+		if pick -= share; pick < 0 || i == len(s.w.routes)-1 {
 			r.route = i
 			break
 		}
@@ -218,11 +222,11 @@ func (s *sim) send(now float64, r *simRequest) {
 	// the first.
 	call := *r
 	call.over = false
-	heap.Push(&s.events, simEvent{at: now + simTimeout, kind: giveUp, req: &call})
+	heap.Push(&s.events, simEvent{at: now + simTimeout, kind: simGiveUp, req: &call})
 	k := s.w.routes[r.route]
 	if k.endless {
 		took := s.rng.ExpFloat64() * k.mean(now)
-		heap.Push(&s.events, simEvent{at: now + took, kind: serve, req: &call})
+		heap.Push(&s.events, simEvent{at: now + took, kind: simServe, req: &call})
 		return
 	}
 	s.queue = append(s.queue, &call)
@@ -236,7 +240,7 @@ func (s *sim) start(now float64) {
 		s.busy++
 		// Half of the time is fixed, half of it random.
 		took := s.w.routes[r.route].mean(now) * (0.5 + 0.5*s.rng.ExpFloat64())
-		heap.Push(&s.events, simEvent{at: now + took, kind: serve, req: r, free: true})
+		heap.Push(&s.events, simEvent{at: now + took, kind: simServe, req: r, free: true})
 	}
 }
 
@@ -282,7 +286,7 @@ func (s *sim) load(now float64) float64 {
 func (s *sim) lost(now float64, r *simRequest, refused bool) {
 	if r.tries <= s.w.retries {
 		again := *r
-		heap.Push(&s.events, simEvent{at: now + 0.05 + 0.1*s.rng.Float64(), kind: send, req: &again})
+		heap.Push(&s.events, simEvent{at: now + 0.05 + 0.1*s.rng.Float64(), kind: simSend, req: &again})
 		return
 	}
 	if !s.measured(r) {
@@ -371,5 +375,3 @@ func sumOf(xs [classes]int) (n int) {
 	}
 	return n
 }
-
-var _ = slices.Sorted[float64]

@@ -68,6 +68,7 @@ const (
 	UndeclaredFlag   = "SW0213"
 	RouteOutside     = "SW0214"
 	PathWithoutRoute = "SW0215"
+	EndpointLoop     = "SW0216"
 	CascadeBroken    = "SW0301"
 	RetriesDoNotFit  = "SW0302"
 	UnsafeRetry      = "SW0303"
@@ -136,7 +137,7 @@ var catalogue = []Code{
 	{ReservedName, Error, "reserved name", "Seawall's own clusters in Envoy have names that begin so.", "Choose another name."},
 	{BadCertificate, Error, "not a usable certificate", "Envoy would refuse it, and what it belongs to would not be served.", "Give PEM files; a listener's certificate comes first in its chain and fits its key."},
 	{FileNotHere, Warning, "file cannot be read here", "The file is read by Envoy, which may run elsewhere. Without it, Envoy refuses the listener or cluster.", "Check the name; it counts on the machine of the Envoy."},
-	{RegexTooLarge, Error, "regular expression too large", "Each request walks through the compiled expression; a repeat within a repeat or a repeated class of Unicode makes a few signs a megabyte of it, which Envoy refuses, and the whole push with it.", "Use prefix or template, smaller repeats, or several routes."},
+	{RegexTooLarge, Error, "regular expression too large", "A repeat within a repeat makes a huge program of a few signs, for each request to walk through; Envoy refuses the largest, and the whole push with them.", "Use prefix or template, smaller repeats, or several routes."},
 	{BodyContradicts, Error, "body that contradicts its headers", "Clients read the body as its content-type and status say, and would fail on it when the fallback is needed.", "Correct the body, or its content-type."},
 	{SecretUnusable, Error, "file of a secret that cannot be used", "Without its secret a message could not be signed, and the receiver would refuse it or believe anybody.", "Give the base64 of 24 to 64 bytes, perhaps with whsec_ in front, in a file that others cannot read."},
 
@@ -155,6 +156,7 @@ var catalogue = []Code{
 	{UndeclaredFlag, Warning, "experiment behind a flag that nothing declares", "A flag that does not exist is off, so the experiment cannot start.", "Add the FeatureFlag, or correct the name."},
 	{RouteOutside, Warning, "route outside of its service's paths", "The service is asked for paths of its own only, so the route never gets a request.", "Correct the route's path, or add it to the service's paths."},
 	{PathWithoutRoute, Warning, "path that no route takes", "With a ResiliencePolicy, what none of its routes takes is answered 404; here that is all of a path that the service claims.", "Add a route for the path, or take it out of the service."},
+	{EndpointLoop, Warning, "endpoint that is the edge itself", "The edge would send the request to its own listener, and again, until connections run out.", "Give the service's own port, or move the listener."},
 
 	{CascadeBroken, Error, "timeouts do not cascade", "An outer layer that gives up first cannot answer properly, and work goes on for nobody.", "Let each layer wait longer than the one inside: client > request, perTry > service > db, cache."},
 	{RetriesDoNotFit, Error, "retries do not fit into the request's time", "attempts × perTry and the back-offs between them exceed timeout.request, so the last tries never happen.", "Raise timeout.request, or lower attempts, perTry or the back-off."},

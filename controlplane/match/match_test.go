@@ -148,7 +148,7 @@ func TestSettings(t *testing.T) {
 	require.Equal(t, "5", got["pools.carts.maxConcurrency"])
 	require.Equal(t, "5s (default)", got["pools.carts.maxWait"])
 	require.Equal(t, "[5xx, reset, timeout, connect-failure] (default)", got["breaker.failures"])
-	require.Equal(t, []string{"shop-fast", "shop-critical"}, e.Objectives)
+	require.Equal(t, []string{"shop-critical", "shop-fast"}, e.Objectives)
 	require.Equal(t, []match.Guard{{Guard: "breaker", Acts: true}, {Guard: "pool", Name: "carts", Acts: true}}, e.Guards)
 
 	off, offSet, offSource := load(t, strings.Replace(shop, "mode: enforce", "mode: disabled", 1))

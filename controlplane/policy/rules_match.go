@@ -187,14 +187,14 @@ func (m *matcher) covers(b *matcher) bool {
 }
 
 func (m *matcher) coversPath(b *matcher) bool {
-	a := m.Match.Path
+	a := m.Path
 	if a == nil || a.Prefix == "/" || a.Regex == ".*" || a.Regex == "/.*" {
 		return true
 	}
-	if b.Match.Path == nil {
+	if b.Path == nil {
 		return false
 	}
-	p := *b.Match.Path
+	p := *b.Path
 	switch {
 	case *a == p:
 		return true
@@ -212,7 +212,7 @@ func (m *matcher) coversPath(b *matcher) bool {
 
 // within reports whether all paths of b are under a prefix.
 func (m *matcher) within(prefix string) bool {
-	p := m.Match.Path
+	p := m.Path
 	switch {
 	case p == nil:
 		return prefix == "/"
@@ -229,7 +229,7 @@ func (m *matcher) within(prefix string) bool {
 
 // reaches reports whether m may take something under a prefix.
 func (m *matcher) reaches(prefix string) bool {
-	p := m.Match.Path
+	p := m.Path
 	switch {
 	case p == nil || m.within(prefix):
 		return true

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/seawall-mesh/seawall/controlplane/diag"
@@ -25,6 +26,7 @@ func (w *world) edges() {
 		}
 		before = append(before, o)
 	}
+	w.noLoops(before)
 }
 
 func portsWithin(o *object, e Edge) {
@@ -33,6 +35,41 @@ func portsWithin(o *object, e Edge) {
 			if l.overlaps(earlier) && !o.isBad("spec.listeners") {
 				o.fail(diag.PortCollision, fmt.Sprintf("spec.listeners[%d].port", i), "", "port %d on %s is already taken by listeners[%d]", l.Port, l.Address, j)
 				break
+			}
+		}
+	}
+}
+
+// noLoops warns of services whose endpoint is a listener of an edge that serves
+// them, on one machine.
+func (w *world) noLoops(edges []*object) {
+	type taken struct {
+		edge    *object
+		address string
+		serves  []string
+	}
+	ports := map[int][]taken{}
+	for _, o := range edges {
+		e := spec[Edge](o).Spec
+		for _, l := range e.Listeners {
+			if !o.isBad("spec.listeners") {
+				ports[l.Port] = append(ports[l.Port], taken{o, l.Address, e.Services})
+			}
+		}
+	}
+	for _, s := range w.objects {
+		if s.kind != KindService {
+			continue
+		}
+		for i, endpoint := range spec[Service](s).Spec.Endpoints {
+			path := fmt.Sprintf("spec.endpoints[%d]", i)
+			at := slices.IndexFunc(ports[endpoint.Port], func(t taken) bool {
+				here := endpoint.Address == t.address || unspecified(t.address) && loopback(endpoint.Address)
+				return here && (len(t.serves) == 0 || slices.Contains(t.serves, s.name))
+			})
+			if at >= 0 && !s.isBad(path) {
+				edge := ports[endpoint.Port][at].edge
+				s.fail(diag.EndpointLoop, path, "", "%s port %d is where edge %q listens itself (%s)", endpoint.Address, endpoint.Port, edge.name, edge.place("spec.listeners"))
 			}
 		}
 	}
@@ -80,6 +117,11 @@ func (l Listener) overlaps(m Listener) bool {
 func unspecified(address string) bool {
 	addr, err := netip.ParseAddr(address)
 	return err == nil && addr.IsUnspecified()
+}
+
+func loopback(address string) bool {
+	addr, err := netip.ParseAddr(address)
+	return err == nil && addr.IsLoopback()
 }
 
 // reservedPrefix begins the names of the clusters of Envoy's bootstrap: a

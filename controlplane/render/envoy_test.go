@@ -32,11 +32,11 @@ metadata: {name: a}
 spec:
   service: a
   routes:
-  - {name: letter, match: {path: {regex: '/\pL{3}'}}}
-  - {name: any, match: {path: {regex: '/.{500}'}}}
+  - {name: letter, match: {path: {regex: '/\pL{1000}'}}}
+  - {name: any, match: {path: {regex: '/.{1000}.{1000}'}}}
   - {name: class, match: {path: {regex: '/[a-z0-9-]{1,1000}'}}}
-  - {name: nested, match: {path: {regex: '/([a-z]{1,30}/){1,30}'}}}
-  - {name: header, match: {headers: [{name: x-a, regex: '(?i)[^a-z]{200}|\pN+'}]}}
+  - {name: nested, match: {path: {regex: '/([a-z0-9-]{1,31}/){1,31}'}}}
+  - {name: header, match: {headers: [{name: x-a, regex: '(?i)[^a-z]{1000}|\pN+'}]}}
   - {name: rest}
 `
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/seawall-mesh/seawall/controlplane/ir"
 )
@@ -45,4 +46,45 @@ func TestEnvoyNormalizesAsWeDo(t *testing.T) {
 			require.Equal(t, want, seen[0].RequestURI, path)
 		}
 	}
+}
+
+// TestEnvoyMatchesRandomRequests: for random requests to a compiled edge, in
+// whatever spelling of the path, a real Envoy takes the route that
+// ir.NormalizePath and ir.MatchRoute give, which is what `seawall match` says.
+func TestEnvoyMatchesRandomRequests(t *testing.T) {
+	edge := compiled(t)["shared-host/default"]
+	edge.Listeners = edge.Listeners[:1]
+	edge.Listeners[0].Port = 0
+	status, names := uint32(410), map[int]string{}
+	for i := range edge.VirtualHosts {
+		for j := range edge.VirtualHosts[i].Routes {
+			r := &edge.VirtualHosts[i].Routes[j]
+			r.Cluster, r.Retry, r.Rewrite, r.DirectStatus = "", nil, nil, status
+			status++
+		}
+	}
+	require.Less(t, status, uint32(599))
+	g := startEnvoy(t, edge)
+	rapid.Check(t, func(rt *rapid.T) {
+		path := rapid.SampledFrom([]string{"/", "/v1/", "/v1/admin/", "/v1/admin/public/", "/v1/ping", "/only/", "/v1/x/y"}).Draw(rt, "begin")
+		path += strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"v1", "admin", "public", "x", "z", "", ".", "..", "%76%31", "..;a", "%2e%2e", "admin%2fpublic"}), 0, 3).Draw(rt, "path"), "/")
+		path = "/" + strings.TrimLeft(path, "/") // a client takes //x for a host
+		host := rapid.SampledFrom([]string{"shop.local", "SHOP.local:80", "lone.local", "x"}).Draw(rt, "host")
+		method := rapid.SampledFrom([]string{"GET", "POST"}).Draw(rt, "method")
+		var header map[string]string
+		if rapid.Bool().Draw(rt, "beta") {
+			header = map[string]string{"x-ring": "beta"}
+		}
+		got := g.do(t, method, host, path, header)
+		normalized, redirect, ok := ir.NormalizePath(path)
+		require.True(rt, ok)
+		want := 307
+		if !redirect {
+			route := ir.MatchRoute(edge, method, host, normalized, header)
+			want = int(route.DirectStatus)
+			names[want] = route.Name
+		}
+		require.Equal(rt, want, got.status, "%s %s%s: route %s", method, host, path, names[want])
+	})
+	require.Greater(t, len(names), 6, "routes that were asked for: %v", names)
 }

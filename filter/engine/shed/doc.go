@@ -19,19 +19,25 @@
 // been, had each taken what calls of its kind take when nothing waits (its
 // base). The second is the work in flight; their ratio is the stretch.
 //
-//   - Calls are stretched: work is what the service can do at once. The limit
-//     becomes a little more than that, in one step, however large it was.
-//   - They are not, and requests were dropped: the limit rises as the work does.
-//   - The limit was cut, and the work fell with it: calls did not wait for each
-//     other, the service has become slower. So the bases were wrong: they are
-//     taken anew, and the limit is what it was.
-//   - While requests are dropped the bases shrink slowly, so that a base which
-//     is too long is found out the same way.
-//   - Too few calls to tell: nothing changes, so a service at one request a
-//     second is never shed.
+//   - Calls are stretched: the work is what the service can do at once. The
+//     limit becomes half as much again, in one step, however large it was.
+//   - They are not, and requests were dropped: the limit rises.
+//   - A limit that was cut is judged. The service did as much with less in
+//     flight: others waited, so it is cut again. It did less: calls do not wait
+//     for each other, they take that long. So the bases were wrong: they are
+//     taken anew, and the limit is what it was before the last cut.
+//   - While requests are dropped for long, the limit is cut and judged every
+//     now and then, since a base and a limit that are both too great look right
+//     to each other.
+//   - Too few calls to tell (32 in 10 s): nothing is learnt, so a service at one
+//     request a second is never shed; and a limit that binds nobody is forgotten.
 //
-// A limit starts at its greatest value, and nothing is ever probed by refusing
-// requests that a healthy service could take.
+// A limit starts at its greatest value. A cut only ever drops what the policy
+// lets drop, where requests wait or are dropped already: a healthy service is
+// not probed, and Critical never sees any of it.
+//
+// What is never dropped must fit into the service. If it does not, it waits, and
+// no limit can help.
 //
 // It imports math/bits, nothing else.
 package shed

@@ -2,11 +2,6 @@ package shed
 
 import "math/bits"
 
-// ratio is a / b in ppm.
-func ratio(a, b uint64) uint32 {
-	return uint32(min(mulDiv(a, ppm, b), 1<<32-1))
-}
-
 // mulDiv is a·b/c, rounded down; the greatest number where it is more than that.
 func mulDiv(a, b, c uint64) uint64 {
 	hi, lo := bits.Mul64(a, b)

@@ -111,7 +111,7 @@ func (s *State) learn(p *Params, length uint64) {
 	}
 	work := thousandths(mulDiv(base, milli, length))
 	room := p.clamp(thousandths(mulDiv(uint64(work), roomNum, roomDen) + root(uint64(work)*milli)))
-	limit, out := s.limit(p), thousandths(mulDiv(w.Out, milli, uint64(w.Merges)))
+	out := thousandths(mulDiv(w.Out, milli, uint64(w.Merges)))
 
 	if s.Work != 0 && !s.judge(p, room, work, out) {
 		return
@@ -127,7 +127,7 @@ func (s *State) learn(p *Params, length uint64) {
 	} else if s.High++; s.High < 2 && !stretches(took, base, stretchAtOnce, 1) {
 		return // may be chance
 	}
-	limit = s.limit(p)
+	limit := s.limit(p)
 	switch {
 	case s.Busy >= retrial, stretched && room < limit/cutDen*cutNum:
 		s.cut(p, room, work, out)

@@ -67,10 +67,9 @@ func (s *State) Admit(p *Params, now int64, r Request) Decision {
 		return s.admitReported(p, now, r)
 	}
 	limit := s.limit(p)
-	d := Decision{LoadPPM: ratio(uint64(r.Inflight)*milli, uint64(limit))}
-	threshold := p.threshold(r.Class)
-	// 2^32 · 10^9 is less than 2^63.
-	if threshold != 0 && uint64(r.Inflight)*milli*ppm >= uint64(limit)*threshold {
+	out := uint64(r.Inflight) * milli * ppm // 2^32 · 10^9 is less than 2^63
+	d := Decision{LoadPPM: uint32(min(out/uint64(limit), 1<<32-1))}
+	if threshold := p.threshold(r.Class); threshold != 0 && out >= uint64(limit)*threshold {
 		d.drop(r.Random)
 	}
 	return d
