@@ -207,7 +207,7 @@ func (l *lab) seawall(g guards) (variant, error) {
 
 // capabilities is the allow-list of an edge's VMs, as YAML.
 func capabilities(attempts bool) string {
-	return "{" + strings.Join(translate.Capabilities(attempts), ": {}, ") + ": {}}"
+	return "{" + strings.Join(translate.Capabilities(attempts, false), ": {}, ") + ": {}}"
 }
 
 func (l *lab) start(ctx context.Context, v variant) (*process, error) {

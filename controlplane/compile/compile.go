@@ -163,6 +163,7 @@ func compileEdge(set *policy.Set, e policy.Edge, base string, opt Options) (ir.E
 	if edge.VirtualHosts, err = virtualHosts(services, e.Spec.Probes); err != nil {
 		return ir.Edge{}, err
 	}
+	edge.HTTP.ShorterBodies = shorterBodies(services)
 	if edge.Filter, err = compileFilter(set, e, services, base, opt); err != nil {
 		return ir.Edge{}, err
 	}
@@ -197,7 +198,8 @@ func servicesOf(set *policy.Set, e policy.Edge) ([]served, error) {
 }
 
 // bodyTimeout is the time that clients have to send a request, 0 = no limit.
-// Envoy has one for all routes of a listener: the longest that one asks for.
+// Envoy has one for all routes of a listener: the longest that one asks for. The
+// filter sees to shorter ones.
 func bodyTimeout(services []served) int64 {
 	longest := policy.Duration(0)
 	for _, s := range services {
@@ -214,6 +216,33 @@ func bodyTimeout(services []served) int64 {
 		}
 	}
 	return int64(cmp.Or(longest, policy.EdgeBodyTime)) // an edge without services answers 404
+}
+
+// shorterBodies reports whether a route gives less than bodyTimeout.
+func shorterBodies(services []served) bool {
+	most := bodyTimeout(services)
+	for _, s := range services {
+		if s.policy == nil {
+			continue
+		}
+		for i := range s.policy.Spec.Routes {
+			r := &s.policy.Spec.Routes[i]
+			if ownBodyTime(r, most) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ownBodyTime is a route's time for bodies where it is less than that of all,
+// else 0. An upgrade's stream has none.
+func ownBodyTime(r *policy.Route, most int64) int64 {
+	own := int64(r.Timeout.Body)
+	if own > 0 && (most == 0 || own < most) && len(r.Upgrades) == 0 {
+		return own
+	}
+	return 0
 }
 
 func listenerTLS(t *policy.ListenerTLS) *ir.ListenerTLS {

@@ -49,7 +49,7 @@ func compileFilter(set *policy.Set, e policy.Edge, services []served, base strin
 	plan := safe
 	plan.LatencyBoundsUS = boundsFor(set, services)
 	for _, s := range services {
-		routes, err := planRoutes(s, opt)
+		routes, err := planRoutes(s, opt, bodyTimeout(services))
 		if err != nil {
 			return ir.Filter{}, fmt.Errorf("service %s: %w", s.name(), err)
 		}
@@ -72,7 +72,9 @@ func compileFilter(set *policy.Set, e policy.Edge, services []served, base strin
 	return ir.Filter{PlanJSON: planJSON, PlanHash: hash, SafeJSON: safeJSON}, nil
 }
 
-func planRoutes(s served, opt Options) ([]contract.Route, error) {
+// planRoutes are the routes of a service. body is the time that Envoy gives
+// clients for their requests, 0 = no limit.
+func planRoutes(s served, opt Options, body int64) ([]contract.Route, error) {
 	grpc := s.service.Spec.Protocol == policy.ProtocolGRPC
 	if s.policy == nil {
 		return []contract.Route{{
@@ -86,6 +88,7 @@ func planRoutes(s served, opt Options) ([]contract.Route, error) {
 		route := contract.Route{
 			Name: s.name() + "/" + r.Name, Service: s.name(), Route: r.Name, Priority: r.Priority, GRPC: grpc, Stream: r.Timeout.Request == 0,
 		}
+		route.BodyNS = ownBodyTime(r, body)
 		if s.guarded() {
 			breaker, err := compileBreaker(r)
 			if err != nil {

@@ -83,7 +83,6 @@ const (
 	NeverSlow        = "SW0312"
 
 	WaitOutlivesRequest = "SW0313"
-	BodyTimeShared      = "SW0314"
 	PoolAboveLimit      = "SW0315"
 	ObjectiveRange      = "SW0401"
 	NeverCounted        = "SW0402"
@@ -171,7 +170,6 @@ var catalogue = []Code{
 	{PoolWaitTooLong, Error, "wait longer than the pool's timeout", "The timeout bounds wait and call together.", "Lower maxWait or raise timeout."},
 	{NeverSlow, Warning, "slow calls that never happen", "timeout.request ends a call before it could count as slow.", "Lower slowCalls.threshold."},
 	{WaitOutlivesRequest, Warning, "wait not shorter than the request's time", "timeout.request bounds wait and call together, so a request that waited that long has no time left for the call.", "Lower the pool's maxWait or raise timeout.request."},
-	{BodyTimeShared, Warning, "time for the body that is not reached", "Envoy has one limit for all routes of an edge: the longest that one of them asks for, 5m where a route says nothing.", "Set timeout.body on all routes, or expect the longest."},
 	{PoolAboveLimit, Warning, "pools larger than the connection limit", "Over HTTP/1 each call has a connection to itself, so calls that a pool has let in wait again in Envoy, where no priority and no maxWait holds.", "Raise connections.max of the service, or lower maxConcurrency."},
 
 	{ObjectiveRange, Error, "objective that cannot be met or missed", "100% leaves no budget, 0% promises nothing.", "Choose an objective above 0% and below 100%."},

@@ -31,9 +31,10 @@ type NodeSelector struct {
 
 // HTTP holds what the listeners of an Edge have in common.
 type HTTP struct {
-	TrustedHops      uint32 `json:"trustedHops"`            // proxies before us whose X-Forwarded-For counts
-	RequestTimeoutNS int64  `json:"requestTimeoutNs"`       // for a client to send its whole request; 0 = no limit
-	MaxBodyBytes     int64  `json:"maxBodyBytes,omitempty"` // of a request; 0 = no limit
+	TrustedHops      uint32 `json:"trustedHops"`             // proxies before us whose X-Forwarded-For counts
+	RequestTimeoutNS int64  `json:"requestTimeoutNs"`        // for a client to send its whole request; 0 = no limit
+	ShorterBodies    bool   `json:"shorterBodies,omitempty"` // the filter gives the bodies of some routes less
+	MaxBodyBytes     int64  `json:"maxBodyBytes,omitempty"`  // of a request; 0 = no limit
 }
 
 // Listener is a socket that clients connect to.

@@ -171,42 +171,6 @@ func headerRules(o *object, path string, headers []HeaderMatch) {
 	}
 }
 
-// bodyTimes warns of a timeout.body that a longer one of another route
-// overrules: Envoy knows one for all.
-func (w *world) bodyTimes() {
-	longest, of, unlimited := Duration(0), "", false
-	each := func(do func(o *object, path, name string, t Timeout)) {
-		for _, o := range w.objects {
-			if o.kind != KindResiliencePolicy {
-				continue
-			}
-			p := spec[ResiliencePolicy](o).Spec
-			for i, r := range p.Routes {
-				do(o, fmt.Sprintf("spec.routes[%d].timeout.body", i), p.Service+"/"+r.Name, r.Timeout)
-			}
-		}
-	}
-	each(func(_ *object, _, name string, t Timeout) {
-		switch body := t.BodyTime(); {
-		case unlimited:
-		case body == 0:
-			unlimited, of = true, name
-		case body > longest:
-			longest, of = body, name
-		}
-	})
-	each(func(o *object, path, _ string, t Timeout) {
-		if t.Body == 0 || t.Body == longest && !unlimited || o.isBad(path) {
-			return
-		}
-		limit := longest.String()
-		if unlimited {
-			limit = "no limit"
-		}
-		o.fail(diag.BodyTimeShared, path, "", "body %s is not what holds: route %s has %s, and an edge has one time for all its routes", t.Body, of, limit)
-	})
-}
-
 func timeoutRules(o *object, path string, r *Route) {
 	t := r.Timeout
 	if t.PerTry > 0 && t.Request > 0 && t.PerTry > t.Request {

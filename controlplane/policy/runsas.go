@@ -93,7 +93,7 @@ func buildPlaces() map[string][]Place {
 	envoy(r+"timeout.request", "RouteAction.timeout; x-seawall-deadline-ms of each try")
 	filter(r+"timeout.request", "bounds the wait for a pool's permit too, and shortens Envoy's by x-envoy-upstream-rq-timeout-ms")
 	envoy(r+"timeout.perTry", "RetryPolicy.per_try_timeout")
-	envoy(r+"timeout.body", "HttpConnectionManager.request_timeout, one for all routes of an edge: the longest")
+	envoy(r+"timeout.body", "HttpConnectionManager.request_timeout, one for all routes of an edge, the longest; the filter sees to shorter ones")
 	envoy(r+"timeout.idle", "RouteAction.idle_timeout")
 	filter(r+"timeout.deadlineHeader", "read from the request; shortens Envoy's timeout by x-envoy-upstream-rq-timeout-ms")
 	filter(r+"deadlineHeader", "as timeout.deadlineHeader")

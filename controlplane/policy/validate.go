@@ -39,7 +39,6 @@ func validate(objects []*object, incomplete bool) {
 	w.edges()
 	w.serviceRules()
 	fileRules(objects)
-	w.bodyTimes()
 	for _, o := range objects {
 		switch o.kind {
 		case KindResiliencePolicy:

@@ -34,11 +34,29 @@ func proxyOnConfigure(root, size uint32) uint32 {
 }
 
 //go:wasmexport proxy_on_request_headers
-func proxyOnRequestHeaders(id, _, _ uint32) uint32 {
+func proxyOnRequestHeaders(id, _, end uint32) uint32 {
 	begin()
-	if vm.RequestHeaders(id) {
+	pause := vm.RequestHeaders(id)
+	if end == 0 {
+		vm.AwaitBody(id)
+	}
+	if pause {
 		return actionPause
 	}
+	return actionContinue
+}
+
+//go:wasmexport proxy_on_request_body
+func proxyOnRequestBody(id, _, end uint32) uint32 {
+	if end != 0 {
+		vm.RequestBody(id)
+	}
+	return actionContinue
+}
+
+//go:wasmexport proxy_on_request_trailers
+func proxyOnRequestTrailers(id, _ uint32) uint32 {
+	vm.RequestBody(id)
 	return actionContinue
 }
 

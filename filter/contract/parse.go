@@ -303,6 +303,8 @@ func (p *planParser) route() Route {
 			}
 		case "stream":
 			r.Stream = p.r.Bool()
+		case "bodyNs":
+			r.BodyNS = p.intIn(0, maxDurationNS)
 		case "grpc":
 			r.GRPC = p.r.Bool()
 		case "retired":

@@ -58,6 +58,10 @@ type Route struct {
 	TimeoutNS      int64  `json:"timeoutNs,omitempty"`      // what the policy gives a request, waiting included, 0: no limit
 	DeadlineHeader string `json:"deadlineHeader,omitempty"` // lower case; a caller's deadline in whole ms, "": none is read
 
+	// BodyNS is how long the client may take to send the request's body, where
+	// that is less than Envoy gives all routes; 0: the filter does not look.
+	BodyNS int64 `json:"bodyNs,omitempty"`
+
 	KeyHeader string    `json:"keyHeader,omitempty"` // lower case; an unsafe request without this header is given a key in it, "": none is
 	Retries   uint32    `json:"retries,omitempty"`   // tries that Envoy may make after the first, 0: none
 	Attempts  *Attempts `json:"attempts,omitempty"`  // nil: the edge role alone counts, by how requests end

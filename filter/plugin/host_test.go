@@ -68,7 +68,8 @@ type worker struct {
 	sent        map[string]string // request headers that we have set
 	paused      map[uint32]bool   // streams that wait
 	resumed     []uint32
-	answers     map[uint32]*Response // to streams that had waited
+	answers     map[uint32]*Response
+	live        map[uint32]bool // streams that are not over
 	context     uint32
 	ticks       []uint32          // periods asked for
 	onCall      func(name string) // to fail in a host call
@@ -82,7 +83,7 @@ type posted struct {
 }
 
 func (p *proxy) worker(plan contract.Plan) *worker {
-	w := &worker{proxy: p, props: map[string][]byte{propNodeID: []byte("edge-1"), propVMID: []byte("seawall")}, calls: map[string]int{}, rootIDs: map[uint32]string{}, paused: map[uint32]bool{}, answers: map[uint32]*Response{}}
+	w := &worker{proxy: p, props: map[string][]byte{propNodeID: []byte("edge-1"), propVMID: []byte("seawall")}, calls: map[string]int{}, rootIDs: map[uint32]string{}, paused: map[uint32]bool{}, answers: map[uint32]*Response{}, live: map[uint32]bool{}}
 	w.boot()
 	w.configure(plan)
 	p.workers = append(p.workers, w)
@@ -129,6 +130,7 @@ func (w *worker) start(route string, headers map[string]string) (id uint32, refu
 	id = w.ids
 	w.props[propRouteName] = []byte(route)
 	w.headers, w.response, w.sent, w.context = headers, nil, nil, id
+	w.live[id] = true
 	w.props[propRootID] = []byte(w.rootName())
 	paused := w.vm.RequestHeaders(id)
 	if paused && w.response == nil {
@@ -163,6 +165,7 @@ func (w *worker) end(id uint32, route string, a answer) {
 	delete(w.paused, id)
 	w.context = id
 	w.vm.StreamDone(id)
+	delete(w.live, id)
 }
 
 // request runs one request and reports whether it was sent on.
@@ -237,11 +240,8 @@ func (w *worker) RequestHeader(name string) ([]byte, bool) {
 
 func (w *worker) Respond(r Response) {
 	w.call("respond")
-	w.response = &r
-	if w.paused[w.context] {
-		delete(w.paused, w.context)
-		w.answers[w.context] = &r
-	}
+	w.response, w.answers[w.context] = &r, &r
+	delete(w.paused, w.context)
 }
 
 func (w *worker) SharedGet(key string) ([]byte, uint32, bool) {
@@ -318,7 +318,7 @@ func (w *worker) Enter(context uint32) bool {
 	w.context = context
 	w.response, w.sent = nil, nil
 	_, isRoot := w.rootIDs[context]
-	return isRoot || w.paused[context]
+	return isRoot || w.live[context]
 }
 
 func (w *worker) Resume() {

@@ -22,6 +22,7 @@ type plan struct {
 	bounds      *bounds
 	routes      map[string]*route
 	heeds       bool // there is a route that heeds
+	bodies      bool // there is a route that gives bodies less time than Envoy does
 	endSignal   bool
 	faulty      bool // there is a route with faults
 	unknown     int  // routes that were added for names that the plan does not have
@@ -42,7 +43,8 @@ type route struct {
 	exact         bool   // its breaker tells good answers apart by their status
 	tally         *tally // its metrics
 
-	heeds          bool // it has a pool, makes keys, or reads or hands on a deadline
+	body           int64 // for the client to send the request's body, 0: not looked at
+	heeds          bool  // it has a pool, makes keys, or reads or hands on a deadline
 	pool           *pool
 	timeout        int64 // what the policy gives, 0: no limit
 	deadlineHeader string
@@ -85,6 +87,8 @@ func (vm *VM) install(p *contract.Plan) {
 		}
 		next.faulty = next.faulty || len(r.faults) > 0
 		r.heeds = r.pool != nil || r.keyHeader != "" || r.deadlineHeader != "" || r.grpc
+		r.body = from.BodyNS
+		next.bodies = next.bodies || r.body > 0
 		next.heeds = next.heeds || r.heeds
 		tallies[from.Name] = r.tally
 		next.routes[from.Name] = r

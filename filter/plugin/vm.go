@@ -47,6 +47,8 @@ type VM struct {
 	queues    map[uint64]Queue // of other VMs
 	visits    []*visit         // free
 
+	uploads map[uint32]upload // requests whose time for the body runs
+
 	// The attempt role.
 	attemptRoots []uint32          // its plugin contexts
 	edges        map[uint32]uint32 // of its streams, the edge's, 0: not known
@@ -81,7 +83,7 @@ type VM struct {
 func New(host Host) *VM {
 	vm := &VM{
 		host: host, shared: records{host: host}, plan: safePlan(), cells: map[string]*cell{}, tallies: map[string]*tally{}, rows: newLedger(),
-		pools: map[string]*pool{}, queues: map[uint64]Queue{}, edges: map[uint32]uint32{},
+		pools: map[string]*pool{}, queues: map[uint64]Queue{}, edges: map[uint32]uint32{}, uploads: map[uint32]upload{},
 	}
 	vm.out.staged = newLedger()
 	return vm
@@ -277,6 +279,9 @@ func (vm *VM) StreamDone(id uint32) {
 	if vm.attempting() && vm.endTry(id) {
 		return
 	}
+	if len(vm.uploads) > 0 {
+		delete(vm.uploads, id)
+	}
 	s, known := vm.streams.take(id)
 	if !known && vm.roots.find(id) >= 0 {
 		vm.rootDone() // a plan's own context: the host tells of the end of those too
@@ -428,6 +433,10 @@ func (vm *VM) Tick(root uint32) {
 	vm.overrides(now)
 	vm.review(now)
 	vm.tendPools(now)
+	if len(vm.uploads) > 0 {
+		vm.tendBodies(now)
+		vm.host.Enter(root) // back from theirs
+	}
 	vm.flushTallies()
 	if delta := vm.counters.Panics - vm.panicsShown; delta > 0 && delta < 1<<32 {
 		vm.host.MetricAdd(vm.panics, int64(delta))

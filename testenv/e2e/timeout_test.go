@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -120,6 +121,53 @@ func TestTimeouts(t *testing.T) {
 		}
 	}
 	u.awaitOutcomes(want)
+}
+
+// Envoy has one time for the bodies of all routes of an edge, here the five
+// minutes of the route that says nothing. A shorter one is the filter's.
+func TestEachRouteHasItsOwnTimeForABody(t *testing.T) {
+	t.Parallel()
+	service := newUpstream(t)
+	service.Set("/slow", upstream.Behaviour{Latency: 1500 * time.Millisecond})
+	u := startUp(t, upConfig{workers: 2, policy: shop{endpoints: []string{service.Addr()}, routes: []route{
+		{name: "short", timeout: "10s, body: 600ms"}, {name: "slow", timeout: "10s, body: 600ms"}, {name: "fine"},
+	}}.yaml()})
+	head := "\r\nhost: " + shopHost + "\r\n"
+	half := func(path string) answer {
+		return sendRaw(t, u.listen, "POST "+path+" HTTP/1.1"+head+"content-length: 10\r\n\r\nhalf")
+	}
+	started := time.Now()
+	a := half("/short")
+	require.Equal(t, http.StatusRequestTimeout, a.status)
+	require.GreaterOrEqual(t, time.Since(started), 590*time.Millisecond)
+	require.Contains(t, a.body, typeBase+"request-timeout")
+	require.Contains(t, a.body, `"instance":"`+a.header.Get("x-request-id")+`"`)
+	require.Empty(t, a.decision())
+
+	// Who has sent all, in whatever manner, may wait for an answer.
+	for name, request := range map[string]string{
+		"at once":       "content-length: 4\r\n\r\nbody",
+		"nothing":       "content-length: 0\r\n\r\n",
+		"in chunks":     "transfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+		"with trailers": "transfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n",
+	} {
+		require.Equal(t, http.StatusOK, sendRaw(t, u.listen, "POST /slow HTTP/1.1"+head+request).status, name)
+	}
+	conn, err := net.Dial("tcp", u.listen)
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(soon)))
+	_, err = io.WriteString(conn, "POST /fine HTTP/1.1"+head+"content-length: 8\r\n\r\nhalf")
+	require.NoError(t, err)
+	require.Equal(t, http.StatusRequestTimeout, half("/short").status, "meanwhile")
+	_, err = io.WriteString(conn, "half")
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	u.awaitOutcomes(tally{"short 4xx": 2, "slow ok": 4, "fine ok": 1})
+	u.stop()
 }
 
 // deafAddress is one where connections are neither taken nor refused: nobody

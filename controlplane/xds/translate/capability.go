@@ -23,28 +23,37 @@ var capabilities = []string{
 	"proxy_on_response_trailers", "proxy_on_tick", "proxy_on_vm_start",
 }
 
+// requestBody is what the filter needs to hear of where a route gives bodies
+// less time than Envoy gives all.
+var requestBody = []string{"proxy_on_request_body", "proxy_on_request_trailers"}
+
 // responseHeaders is what only the attempt role needs to hear of. Each request
 // of an edge pays for it, so other edges go without.
 const responseHeaders = "proxy_on_response_headers"
 
 // restriction is the allow-list of the edge's VMs. It is part of a VM's
-// identity: an edge whose first or last cluster with an attempt role comes or
-// goes gets new VMs, which find the records of the old ones.
+// identity: an edge whose first or last cluster with an attempt role, or route
+// that times bodies, comes or goes gets new VMs, which find the records of the
+// old ones.
 func (b *builder) restriction() *wasmv3.CapabilityRestrictionConfig {
 	allowed := map[string]*wasmv3.SanitizationConfig{}
-	for _, name := range Capabilities(attempts(b.edge)) {
+	for _, name := range Capabilities(attempts(b.edge), b.edge.HTTP.ShorterBodies) {
 		allowed[name] = &wasmv3.SanitizationConfig{}
 	}
 	return &wasmv3.CapabilityRestrictionConfig{AllowedCapabilities: allowed}
 }
 
 // Capabilities is the allow-list of an edge's VMs, with or without clusters
-// that have an attempt role.
-func Capabilities(attempts bool) []string {
+// that have an attempt role, and routes that time bodies.
+func Capabilities(attempts, bodies bool) []string {
+	allowed := slices.Clone(capabilities)
 	if attempts {
-		return append(slices.Clone(capabilities), responseHeaders)
+		allowed = append(allowed, responseHeaders)
 	}
-	return slices.Clone(capabilities)
+	if bodies {
+		allowed = append(allowed, requestBody...)
+	}
+	return allowed
 }
 
 func attempts(edge ir.Edge) bool {
