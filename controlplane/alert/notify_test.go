@@ -378,25 +378,19 @@ inhibit_rules:
 	fast.Began, slow.Began = time.Now(), time.Now()
 	slow.Severity = alert.Ticket
 	a.Send([]alert.Alert{fast, slow})
-	inhibited := func(tier string) (func() (bool, string), *bool) {
-		var is bool
+	inhibited := func(tier string, want bool) func() (bool, string) { // it takes Alertmanager a moment
 		return func() (bool, string) {
 			all, err := am.Alerts()
 			for _, one := range all {
 				if one.Labels["burn_tier"] == tier {
-					is = len(one.Status.InhibitedBy) > 0
-					return true, ""
+					return (len(one.Status.InhibitedBy) > 0) == want, fmt.Sprint(one)
 				}
 			}
 			return false, fmt.Sprint(all, err)
-		}, &is
+		}
 	}
-	there, is := inhibited("slow")
-	eventually(t, there)
-	require.True(t, *is)
-	there, is = inhibited("fast")
-	eventually(t, there)
-	require.False(t, *is)
+	eventually(t, inhibited("slow", true))
+	eventually(t, inhibited("fast", false))
 	told := func(status string) func() (bool, string) {
 		return func() (bool, string) {
 			for _, r := range in.all() {

@@ -235,10 +235,15 @@ func TestOverrideByTheAPI(t *testing.T) {
 
 	// A breaker that is forced closed while it is closed counts nothing either.
 	service.Set("/steady", upstream.Behaviour{Status: http.StatusServiceUnavailable})
+	u.awaitBatches()
+	free := u.node().PlanHash
 	status, _, p = u.override(http.MethodPut, "steady", `{"state":"closed","reason":"drill","for":"10m"}`, nil)
 	require.Equal(t, http.StatusOK, status, p)
 	requireShown("steady", "closed", true)
-	u.awaitBatches()
+	eventually(t, soon, func() (bool, string) { // not before: lifting it brings back the plan before it
+		n := u.node()
+		return n.PlanHash != "" && n.PlanHash != free, "a worker does not have the override yet"
+	})
 	for range 3 * len(o.callers) {
 		require.False(t, o.call(t, "/steady").refused())
 	}
