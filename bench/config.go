@@ -84,6 +84,20 @@ const endSignalLog = `
 // does.
 const deadlineHeaders = `, request_headers_to_add: [{append_action: OVERWRITE_IF_EXISTS_OR_ADD, header: {key: x-seawall-deadline-ms, value: "%REQ(x-envoy-expected-rq-timeout-ms)%"}}]`
 
+// benchPolicy is the beginning of the policies that `seawall up` runs here: a
+// service at a port, and what is to come of its resilience policy.
+const benchPolicy = `apiVersion: seawall.io/v1alpha1
+kind: Service
+metadata: {name: bench}
+spec: {hosts: [bench.local], endpoints: [{address: 127.0.0.1, port: %s}]}
+---
+apiVersion: seawall.io/v1alpha1
+kind: ResiliencePolicy
+metadata: {name: bench}
+spec:
+  service: bench
+`
+
 // queueLimits are Envoy's own way to say 5 at once and 10 waiting.
 const queueLimits = `
     circuit_breakers: {thresholds: [{max_connections: 5, max_pending_requests: 10}]}`

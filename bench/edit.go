@@ -18,17 +18,7 @@ import (
 	"github.com/seawall-mesh/seawall/controlplane/app"
 )
 
-const editPolicy = `apiVersion: seawall.io/v1alpha1
-kind: Service
-metadata: {name: bench}
-spec: {hosts: [bench.local], endpoints: [{address: 127.0.0.1, port: %s}]}
----
-apiVersion: seawall.io/v1alpha1
-kind: ResiliencePolicy
-metadata: {name: bench}
-spec:
-  service: bench
-  routes:
+const editPolicy = benchPolicy + `  routes:
   - {name: here, match: {path: {exact: /edit-%d}}, breaker: {}}
 `
 

@@ -25,17 +25,7 @@ const (
 	queueWork    = 500 * time.Millisecond
 )
 
-const queuePolicy = `apiVersion: seawall.io/v1alpha1
-kind: Service
-metadata: {name: bench}
-spec: {hosts: [bench.local], endpoints: [{address: 127.0.0.1, port: %s}]}
----
-apiVersion: seawall.io/v1alpha1
-kind: ResiliencePolicy
-metadata: {name: bench}
-spec:
-  service: bench
-  pools: {five: {maxConcurrency: 5, maxQueue: 10, maxWait: 10s, timeout: 14s}}
+const queuePolicy = benchPolicy + `  pools: {five: {maxConcurrency: 5, maxQueue: 10, maxWait: 10s, timeout: 14s}}
   routes:
   - {name: all, match: {path: {prefix: /}}, timeout: {request: 15s}, pool: five}
 `

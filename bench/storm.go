@@ -23,17 +23,7 @@ const (
 	stormLength  = 5 * time.Second
 )
 
-const stormPolicy = `apiVersion: seawall.io/v1alpha1
-kind: Service
-metadata: {name: bench}
-spec: {hosts: [bench.local], endpoints: [{address: 127.0.0.1, port: %s}]}
----
-apiVersion: seawall.io/v1alpha1
-kind: ResiliencePolicy
-metadata: {name: bench}
-spec:
-  service: bench
-  retryBudget: {percent: 20%%, minConcurrency: 3}
+const stormPolicy = benchPolicy + `  retryBudget: {percent: 20%%, minConcurrency: 3}
   routes:
   - name: all
     match: {methods: [GET], path: {prefix: /}}

@@ -22,6 +22,7 @@ type Options struct {
 	PolicyPaths []string
 	DataPlane   string // auto | envoy
 	Listen      string // data plane, where no Edge names an address
+	ListenAsked bool   // the user named it: an Edge that makes it void is told
 	Admin       string
 	XDS         string
 	Telemetry   string
@@ -57,7 +58,7 @@ func RunNotify(ctx context.Context, o Options, ready func(Addresses)) error {
 		return err
 	}
 	defer lock.Release()
-	c, err := openControlPlane(ctx, controlOptions{o.PolicyPaths, o.Listen, o.Admin, o.XDS, o.Telemetry, o.DataDir, o.ConfigFile, o.Log, o.Version}, m.SHA256)
+	c, err := openControlPlane(ctx, controlOptions{o.PolicyPaths, o.Listen, o.Admin, o.XDS, o.Telemetry, o.ListenAsked, o.DataDir, o.ConfigFile, o.Log, o.Version}, m.SHA256)
 	if err != nil {
 		return unlessAsked(ctx, err)
 	}
@@ -85,6 +86,7 @@ func RunNotify(ctx context.Context, o Options, ready func(Addresses)) error {
 type ServeOptions struct {
 	PolicyPaths []string
 	Listen      string // of the data planes, where no Edge names an address
+	ListenAsked bool   // as in Options
 	Admin       string
 	XDS         string
 	Telemetry   string
@@ -106,7 +108,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 		return err
 	}
 	defer lock.Release()
-	c, err := openControlPlane(ctx, controlOptions{o.PolicyPaths, o.Listen, o.Admin, o.XDS, o.Telemetry, o.DataDir, o.ConfigFile, o.Log, o.Version}, m.SHA256)
+	c, err := openControlPlane(ctx, controlOptions{o.PolicyPaths, o.Listen, o.Admin, o.XDS, o.Telemetry, o.ListenAsked, o.DataDir, o.ConfigFile, o.Log, o.Version}, m.SHA256)
 	if err != nil {
 		return unlessAsked(ctx, err)
 	}

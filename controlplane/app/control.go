@@ -29,6 +29,7 @@ import (
 type controlOptions struct {
 	policyPaths                   []string
 	listen, admin, xds, telemetry string // host:port; port 0 takes a free one
+	listenAsked                   bool
 	dataDir                       string
 	config                        string // file of --config; "" = none
 	log                           *slog.Logger
@@ -102,7 +103,7 @@ func openControlPlane(ctx context.Context, o controlOptions, filterHash string) 
 	c.onClose(func() error { c.ingest.Close(); return nil })
 	c.xds = server.New(server.Config{Log: o.log.With("logger", "xds"), Fleet: nodes, FilterSHA256: filterHash})
 	c.loader = &loader{
-		log: o.log.With("logger", "policy"), paths: o.policyPaths, listen: c.addresses.Listen, problems: cfg.ProblemTypeBase, accepted: filepath.Join(o.dataDir, acceptedFile),
+		log: o.log.With("logger", "policy"), paths: o.policyPaths, listen: c.addresses.Listen, listenAsked: o.listenAsked, problems: cfg.ProblemTypeBase, accepted: filepath.Join(o.dataDir, acceptedFile),
 		apply: func(l load) {
 			metrics.slos.set(l.objectives, l.breakers)
 			c.ingest.SetRoutes(l.routes)

@@ -43,13 +43,14 @@ type load struct {
 // loader reads the policies at start and after each edit. What it accepts goes
 // to apply; what it refuses changes nothing but what refused shows.
 type loader struct {
-	log      *slog.Logger
-	paths    []string
-	listen   string                        // for the default Edge
-	problems string                        // prefix of problem types; "" = the default
-	accepted string                        // file of the last accepted policies
-	apply    func(load)                    // called with the newest, one at a time; must not block
-	remember func([]telemetry.Route) error // makes routes durable before they are in force
+	log         *slog.Logger
+	paths       []string
+	listen      string                        // for the default Edge
+	listenAsked bool                          // by the user
+	problems    string                        // prefix of problem types; "" = the default
+	accepted    string                        // file of the last accepted policies
+	apply       func(load)                    // called with the newest, one at a time; must not block
+	remember    func([]telemetry.Route) error // makes routes durable before they are in force
 
 	compiling sync.Mutex // held from compiling to applying, so that the newest is applied last
 
@@ -175,6 +176,9 @@ func (l *loader) load(paths []string) (refused diag.List, err error) {
 	next.at = started
 	for _, d := range findings {
 		l.log.Warn("policy", "code", d.Code, "file", d.Pos.File, "line", d.Pos.Line, "path", d.Path, "message", d.Message)
+	}
+	if l.listenAsked && len(set.Edges) > 0 {
+		l.log.Warn("--listen is not used: an Edge policy says where to listen", "edge", set.Edges[0].Metadata.Name, "file", set.Edges[0].Pos.File)
 	}
 	if err := l.keep(set); err != nil {
 		l.log.Error("the accepted policies could not be kept for the next start", "file", l.accepted, "error", err)

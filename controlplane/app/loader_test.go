@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -167,4 +168,21 @@ func TestAnOverrideOfAGateCompilesNothing(t *testing.T) {
 	require.Equal(t, times+1, l.times)
 	require.True(t, l.known(gate.Key))
 	require.False(t, l.known(override.Key{Kind: override.Release, Service: "nosuch"}))
+}
+
+// An address that the user asks for and an Edge makes void is told, one that
+// nobody asked for is not.
+func TestAListenAddressThatAnEdgeMakesVoidIsTold(t *testing.T) {
+	t.Parallel()
+	const edge = "---\napiVersion: seawall.io/v1alpha1\nkind: Edge\nmetadata: {name: front}\nspec: {listeners: [{port: 10001}]}\n"
+	for _, tc := range []struct{ asked, edge, told bool }{{true, true, true}, {true, false, false}, {false, true, false}} {
+		l := newLoading(t)
+		var log bytes.Buffer
+		l.log, l.listenAsked = slog.New(slog.NewTextHandler(&log, nil)), tc.asked
+		if tc.edge {
+			require.NoError(t, os.WriteFile(l.paths[0], []byte(fmt.Sprintf(shopPolicy, 1)+edge), 0o600))
+		}
+		require.NoError(t, l.first())
+		require.Equal(t, tc.told, strings.Contains(log.String(), "--listen is not used"), "%+v: %s", tc, log.String())
+	}
 }

@@ -35,8 +35,9 @@ promised. Takes less than two minutes.`,
 	}
 	cmd.Flags().BoolVar(&o.Keep, "keep", false, "go on serving after the last act, until interrupted")
 	addDataPlane(cmd, &o.DataPlane)
-	// The acts tell the story; the log is for when it goes wrong.
-	logs.level = "warn"
+	// The acts tell the story, alerts that fire included; the log is for when it
+	// goes wrong.
+	logs.level = "error"
 	logs.add(cmd)
 	return cmd
 }

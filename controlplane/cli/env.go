@@ -44,6 +44,7 @@ type UpOptions struct {
 	PolicyPaths []string
 	DataPlane   string // auto | envoy
 	Listen      string // host:port, each of them
+	ListenAsked bool   // the user named it
 	Admin       string
 	XDS         string
 	Telemetry   string
@@ -59,6 +60,7 @@ type UpOptions struct {
 type ServeOptions struct {
 	PolicyPaths []string
 	Listen      string // host:port, each of them
+	ListenAsked bool   // the user named it
 	Admin       string
 	XDS         string
 	Telemetry   string

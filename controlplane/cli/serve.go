@@ -32,7 +32,7 @@ serves the same addresses over the same data folder.`,
 			if err != nil {
 				return err
 			}
-			o.Log, o.Stdout, o.Version = log, env.Stdout, env.Version
+			o.Log, o.Stdout, o.Version, o.ListenAsked = log, env.Stdout, env.Version, cmd.Flags().Changed("listen")
 			return env.Serve(cmd.Context(), o)
 		},
 	}

@@ -38,7 +38,7 @@ drained, never doubled.`,
 			if err != nil {
 				return err
 			}
-			o.Log, o.Stdout, o.Version = log, env.Stdout, env.Version
+			o.Log, o.Stdout, o.Version, o.ListenAsked = log, env.Stdout, env.Version, cmd.Flags().Changed("listen")
 			return env.Up(cmd.Context(), o)
 		},
 	}

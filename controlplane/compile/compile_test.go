@@ -206,6 +206,13 @@ func TestModesOfGuards(t *testing.T) {
 		require.NoError(t, err)
 		plan := planOf(t, model.Edges[0])
 		require.Equal(t, on, len(plan.Pools) > 0)
+		for _, host := range model.Edges[0].VirtualHosts {
+			for _, r := range host.Routes {
+				if r.Name == "reports/read" {
+					require.Equal(t, map[bool]int64{true: 10e9, false: 15e9}[on], r.TimeoutNS, "a pool that is off bounds nothing")
+				}
+			}
+		}
 		for _, r := range plan.Routes {
 			if !on {
 				require.Equal(t, contract.Route{Name: r.Name, Service: r.Service, Route: r.Route, Priority: r.Priority, GRPC: r.GRPC, Stream: r.Stream}, r)

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -16,27 +15,14 @@ import (
 	"github.com/seawall-mesh/seawall/controlplane/diag"
 	"github.com/seawall-mesh/seawall/controlplane/ir"
 	"github.com/seawall-mesh/seawall/controlplane/policy"
+	"github.com/seawall-mesh/seawall/controlplane/policy/policytest"
 	"github.com/seawall-mesh/seawall/filter/contract"
 )
 
 // FuzzCompile: whatever validates compiles, and what it compiles to is read by
 // the filter.
 func FuzzCompile(f *testing.F) {
-	for _, pattern := range []string{"../../policies/*/*.yaml", "testdata/*/policies/*.yaml", "../policy/testdata/*/*.y*ml", "../policy/testdata/codes/*.txtar"} {
-		files, err := filepath.Glob(pattern)
-		require.NoError(f, err)
-		require.NotEmpty(f, files, pattern)
-		for _, name := range files {
-			text, err := os.ReadFile(name)
-			require.NoError(f, err)
-			if filepath.Ext(name) == ".txtar" {
-				text = txtar.Parse(text).Files[0].Data
-			}
-			if len(text) < 16<<10 {
-				f.Add(string(text))
-			}
-		}
-	}
+	policytest.Seed(f, "../../policies/*/*.yaml", "testdata/*/policies/*.yaml", "../policy/testdata/*/*.y*ml", "../policy/testdata/codes/*.txtar")
 	f.Fuzz(func(t *testing.T, text string) {
 		file := filepath.Join(t.TempDir(), "policy.yaml")
 		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))

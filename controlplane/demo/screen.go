@@ -35,7 +35,9 @@ func (s *screen) title(format string, args ...any) {
 }
 
 func (s *screen) note(format string, args ...any) {
-	fmt.Fprintln(s.out, s.paint(dim, fmt.Sprintf(format, args...)))
+	for _, line := range wrap(fmt.Sprintf(format, args...), 79) {
+		fmt.Fprintln(s.out, s.paint(dim, line))
+	}
 }
 
 // begin opens an act with what should happen.

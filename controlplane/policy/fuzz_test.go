@@ -2,36 +2,20 @@ package policy
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"testing"
 	"unicode/utf8"
 
-	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seawall-mesh/seawall/controlplane/diag"
+	"github.com/seawall-mesh/seawall/controlplane/policy/policytest"
 )
 
 // FuzzLoad feeds texts to the whole loader. It must not panic, must place its
 // findings inside the text, must give the same answer twice, and a set that it
 // accepts must survive being written and read.
 func FuzzLoad(f *testing.F) {
-	for _, pattern := range []string{"testdata/*/*.y*ml", "testdata/codes/*.txtar", "../../policies/*/*.yaml"} {
-		files, err := filepath.Glob(pattern)
-		require.NoError(f, err)
-		require.NotEmpty(f, files, pattern)
-		for _, name := range files {
-			text, err := os.ReadFile(name)
-			require.NoError(f, err)
-			if filepath.Ext(name) == ".txtar" {
-				text = txtar.Parse(text).Files[0].Data
-			}
-			if len(text) < 16<<10 {
-				f.Add(string(text))
-			}
-		}
-	}
+	policytest.Seed(f, "testdata/*/*.y*ml", "testdata/codes/*.txtar", "../../policies/*/*.yaml")
 	f.Fuzz(func(t *testing.T, text string) {
 		set, findings := parse("f.yaml", text)
 		require.Equal(t, set == nil, findings.HasErrors())

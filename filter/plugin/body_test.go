@@ -93,3 +93,15 @@ func TestTheTimeForABodyBeginsWhenTheRequestIsSentOn(t *testing.T) {
 	w.tick()
 	require.Equal(t, 408, w.answers[c].Status)
 }
+
+// A request that was refused at once is over, whether its body comes or not.
+func TestARefusedRequestsBodyIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	plan := bodyPlan()
+	plan.Routes[0].DeadlineHeader = "x-deadline-ms"
+	w := newProxy(t).worker(plan)
+	id, refused := w.start("pay/charge", map[string]string{"x-deadline-ms": "0"})
+	require.NotNil(t, refused)
+	w.vm.AwaitBody(id)
+	require.Empty(t, w.vm.uploads)
+}

@@ -112,6 +112,25 @@ func TestADeadlineBoundsTheWait(t *testing.T) {
 	require.Equal(t, map[string]string{"x-envoy-upstream-rq-timeout-ms": "5500"}, w.sent)
 }
 
+// What the policy gives in all is the lesser of route and pool, which is the
+// router's own timeout too: only less than that is told it.
+func TestThePoolsTimeIsTheRequests(t *testing.T) {
+	t.Parallel()
+	for left, want := range map[string]map[string]string{
+		"":     nil,
+		"7000": nil,
+		"6000": nil,
+		"5000": {"x-envoy-upstream-rq-timeout-ms": "5000"},
+	} {
+		plan := poolPlan()
+		plan.Routes[0].DeadlineHeader, plan.Pools[0].TimeoutNS = "x-deadline-ms", 6*sec
+		w := newProxy(t).worker(plan)
+		_, refused := w.start("pay/charge", map[string]string{"x-deadline-ms": left})
+		require.Nil(t, refused)
+		require.Equal(t, want, w.sent, left)
+	}
+}
+
 func TestTheDeadlineComesBeforeTheBreaker(t *testing.T) {
 	t.Parallel()
 	w := deadlineWorker(t)

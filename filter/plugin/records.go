@@ -3,7 +3,7 @@ package plugin
 // records are the shared data as one VM sees them.
 type records struct {
 	host   Host
-	issued uint32 // the highest version that this VM knows to have been given to some record
+	issued uint32 // the highest version that this VM knows to have been given to some record, 0: none yet
 }
 
 // get reads a record, and its version for set.
@@ -25,17 +25,23 @@ func (r *records) set(key string, value []byte, version uint32) (next uint32, ok
 	if !r.host.SharedSet(key, value, version) {
 		return 0, false
 	}
+	if version != Absent {
+		r.note(version) // it was the record's
+	}
 	next = r.issued + 1
 	if next == 0 || next == Absent { // neither is ever a record's
 		next = 1
 	}
-	r.note(next)
+	if r.issued != 0 { // else nothing is known of where the sequence is
+		r.note(next)
+	}
 	return next, true
 }
 
-// note keeps the highest, in the order of a sequence that wraps.
+// note keeps the highest, in the order of a sequence that wraps. The first that
+// is seen is the highest so far, wherever the sequence is.
 func (r *records) note(version uint32) {
-	if int32(version-r.issued) > 0 { //nolint:gosec // the wrap is meant
+	if r.issued == 0 || int32(version-r.issued) > 0 { //nolint:gosec // the wrap is meant
 		r.issued = version
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seawall-mesh/seawall/testenv/capture"
 	"github.com/seawall-mesh/seawall/testenv/realenvoy"
 )
 
@@ -213,7 +214,7 @@ func (m *mistake) requireRefused(t *testing.T) {
 		"up", "-p", m.policies, "--data", m.data, "--listen", m.listen, "--admin", m.admin, "--xds", m.xds, "--telemetry", m.telemetry, "--log-level", "error",
 	}, m.more...)
 	cmd := exec.Command(seawallBinary, args...)
-	var stdout, stderr output
+	var stdout, stderr capture.Output
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), "ENVOY="+m.envoy), &stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: m.as, Setpgid: true}
 	require.NoError(t, cmd.Start())
@@ -277,7 +278,7 @@ func TestSecondUpOverTheSameData(t *testing.T) {
 	u := startUp(t, upConfig{policy: policy})
 	envoy := u.envoyPID()
 
-	var stdout, stderr output
+	var stdout, stderr capture.Output
 	cmd, exited := startSeawall(t, "", seawallEnv(t), &stdout, &stderr,
 		"up", "-p", u.cfg.policies, "--data", u.cfg.data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--xds", "127.0.0.1:0", "--telemetry", "127.0.0.1:0")
 	select {

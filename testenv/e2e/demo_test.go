@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-mesh/seawall/testenv/capture"
 )
 
 // The first thing that anybody sees of Seawall: all acts go as promised, it
@@ -16,7 +18,7 @@ import (
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	tmp := t.TempDir()
-	var stdout, stderr output
+	var stdout, stderr capture.Output
 	started := time.Now()
 	cmd, exited := startSeawall(t, "", append(seawallEnv(t), "TMPDIR="+tmp, "TERM=xterm-256color"), &stdout, &stderr, "demo")
 	select {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seawall-mesh/seawall/testenv/capture"
 	"github.com/seawall-mesh/seawall/testenv/upstream"
 )
 
@@ -28,7 +29,7 @@ type edge struct {
 	args []string
 
 	cmd            *exec.Cmd
-	stdout, stderr *output
+	stdout, stderr *capture.Output
 	exited         chan struct{}
 }
 
@@ -57,7 +58,7 @@ func startEdge(t testing.TB, u *up, name string) *edge {
 
 func (e *edge) launch() {
 	e.t.Helper()
-	e.stdout, e.stderr = &output{}, &output{}
+	e.stdout, e.stderr = &capture.Output{}, &capture.Output{}
 	e.cmd, e.exited = startSeawall(e.t, "", seawallEnv(e.t), e.stdout, e.stderr, e.args...)
 }
 

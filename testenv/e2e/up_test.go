@@ -16,13 +16,13 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seawall-mesh/seawall/testenv/capture"
 	"github.com/seawall-mesh/seawall/testenv/realenvoy"
 )
 
@@ -55,7 +55,7 @@ type up struct {
 	addresses
 
 	cmd            *exec.Cmd
-	stdout, stderr *output
+	stdout, stderr *capture.Output
 	exited         chan struct{} // closed when the process is gone
 }
 
@@ -109,7 +109,7 @@ func (u *up) launch() {
 			*address = "127.0.0.1:0"
 		}
 	}
-	u.stdout, u.stderr = &output{}, &output{}
+	u.stdout, u.stderr = &capture.Output{}, &capture.Output{}
 	args := []string{"up", "--workers", strconv.Itoa(u.cfg.workers)}
 	if u.cfg.alone {
 		args = []string{"serve"}
@@ -130,7 +130,7 @@ func seawallEnv(t testing.TB) []string {
 
 // startSeawall starts a binary ("" = seawallBinary) in a process group of its
 // own. When the test binary dies it is asked to stop, and drains its Envoy.
-func startSeawall(t testing.TB, binary string, env []string, stdout, stderr *output, args ...string) (*exec.Cmd, chan struct{}) {
+func startSeawall(t testing.TB, binary string, env []string, stdout, stderr *capture.Output, args ...string) (*exec.Cmd, chan struct{}) {
 	t.Helper()
 	cmd := exec.Command(cmp.Or(binary, seawallBinary), args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, stdout, stderr
@@ -274,24 +274,6 @@ func (u *up) seawall(args ...string) (stdout string, code int) {
 		require.NoError(u.t, err)
 	}
 	return out.String() + errOut.String(), cmd.ProcessState.ExitCode()
-}
-
-// output collects what a process writes.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }
 
 func lastLines(s string, n int) string {

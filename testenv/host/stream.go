@@ -31,6 +31,8 @@ type Request struct {
 	Path    string // "/"
 	Headers Headers
 	Body    []byte
+	// BodyOpen: more of the body is to come than Body, and never does.
+	BodyOpen bool
 
 	Route   string // xds.route_name: what RDS calls the matched route; "" is a route without a name
 	NoRoute bool   // no route at all: the property is absent
@@ -185,9 +187,16 @@ func (s *Stream) requestHeaders() Headers {
 	return hs
 }
 
+func flag(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func (s *Stream) requestHeadersPhase() {
 	eos := uint64(1)
-	if len(s.reqBody) > 0 {
+	if len(s.reqBody) > 0 || s.req.BodyOpen {
 		eos = 0
 	}
 	s.reqVisible = true
@@ -219,7 +228,7 @@ func (s *Stream) requestBodyPhase() {
 	if len(s.reqBody) > 0 && !s.bodyGiven && v.has("proxy_on_request_body") {
 		s.bodyGiven = true
 		s.bodyVisible = true
-		res, stopped, ok := v.callback(s.c, "proxy_on_request_body", uint64(s.c.id), uint64(len(s.reqBody)), 1)
+		res, stopped, ok := v.callback(s.c, "proxy_on_request_body", uint64(s.c.id), uint64(len(s.reqBody)), flag(!s.req.BodyOpen))
 		s.bodyVisible = false
 		if !ok {
 			s.fail()

@@ -3,7 +3,6 @@
 package monitoring
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,13 +13,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seawall-mesh/seawall/testenv/capture"
 	"github.com/seawall-mesh/seawall/testenv/realenvoy"
 )
 
@@ -129,7 +128,7 @@ func start(t testing.TB, program string, args ...string) *Server {
 	address := ln.Addr().String()
 	require.NoError(t, ln.Close())
 
-	var log output
+	var log capture.Output
 	cmd := exec.Command(path, append(args, "--web.listen-address="+address)...)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	// It must not outlive the tests, however they end.
@@ -168,24 +167,4 @@ func start(t testing.TB, program string, args ...string) *Server {
 		}
 	}
 	return s
-}
-
-// output is a bytes.Buffer for two goroutines.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write appends.
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-// String is all that was written.
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }

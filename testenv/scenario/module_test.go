@@ -114,6 +114,35 @@ func TestRefusal(t *testing.T) {
 	require.Contains(t, doc["detail"], "payments/charge")
 }
 
+// The module hears of bodies: one that has come is not waited for, however long
+// the answer takes.
+func TestTheTimeForABody(t *testing.T) {
+	w := world(t, scenario.HostConfig{Plan: fill(t, `{"routes":[{"name":"payments/charge","bodyNs":1000000000}]}`)})
+	for name, tc := range map[string]struct {
+		r    host.Request
+		late bool
+	}{
+		"none":      {host.Request{}, false},
+		"whole":     {host.Request{Body: []byte("all of it")}, false},
+		"half":      {host.Request{Body: []byte("half"), BodyOpen: true}, true},
+		"announced": {host.Request{BodyOpen: true}, true},
+	} {
+		tc.r.Method, tc.r.Route = "POST", "payments/charge"
+		s := w.Host.Worker(0).Request(tc.r)
+		w.Host.Advance(900 * time.Millisecond)
+		require.False(t, s.Answered(), name)
+		w.Host.Advance(400 * time.Millisecond)
+		require.Equal(t, tc.late, s.Answered(), name)
+		if !tc.late {
+			s.Respond(host.Response{})
+		}
+		r := s.Done()
+		require.Equal(t, map[bool]int{true: 408, false: 200}[tc.late], r.Status, name)
+	}
+	w.Host.Advance(3 * time.Second)
+	require.Equal(t, map[string]uint64{"4xx": 2, "ok": 2}, ledger(t, w).Counts["payments/charge"])
+}
+
 func TestBatches(t *testing.T) {
 	t.Run("every VM reports each second, idle or not, and says whether it serves", func(t *testing.T) {
 		w := world(t, scenario.HostConfig{Workers: 2})
